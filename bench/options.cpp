@@ -1,0 +1,95 @@
+#include "options.h"
+
+#include <getopt.h>
+#include <sched.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "tcp.h"
+
+namespace bench {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: %s --server [--port=N] [--port-file=F] [--cpu=N] [--epoll]\n"
+    "       %s --client --port=N [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--json]\n";
+
+constexpr option kOptions[] = {
+    {"server", no_argument, nullptr, 's'},
+    {"client", no_argument, nullptr, 'c'},
+    {"epoll", no_argument, nullptr, 'e'},
+    {"json", no_argument, nullptr, 'j'},
+    {"port", required_argument, nullptr, 'p'},
+    {"port-file", required_argument, nullptr, 'f'},
+    {"cpu", required_argument, nullptr, 'u'},
+    {"seconds", required_argument, nullptr, 't'},
+    {"size", required_argument, nullptr, 'n'},
+    {"help", no_argument, nullptr, 'h'},
+    {nullptr, 0, nullptr, 0},
+};
+
+[[noreturn]] void exit_with_usage(const char* program, FILE* to, int status) {
+  std::fprintf(to, kUsage, program, program);
+  std::exit(status);
+}
+
+double number(const char* text, const char* program) {
+  char* end = nullptr;
+  const double value = std::strtod(text, &end);
+  if (end == text || *end != '\0' || value < 0) exit_with_usage(program, stderr, 2);
+  return value;
+}
+
+void pin_to(int cpu) {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  CPU_SET(cpu, &cpus);
+  if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) die("sched_setaffinity");
+}
+
+}  // namespace
+
+Options parse_options(int argc, char** argv) {
+  Options options;
+  for (int key; (key = getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
+    switch (key) {
+      case 's':
+        options.server = true;
+        break;
+      case 'c':
+        options.server = false;
+        break;
+      case 'e':
+        options.epoll = true;
+        break;
+      case 'j':
+        options.json = true;
+        break;
+      case 'p':
+        options.port = static_cast<uint16_t>(number(optarg, argv[0]));
+        break;
+      case 'f':
+        options.port_file = optarg;
+        break;
+      case 'u':
+        options.cpu = static_cast<int>(number(optarg, argv[0]));
+        break;
+      case 't':
+        options.seconds = number(optarg, argv[0]);
+        break;
+      case 'n':
+        options.size_bytes = static_cast<size_t>(number(optarg, argv[0]));
+        break;
+      case 'h':
+        exit_with_usage(argv[0], stdout, 0);
+      default:
+        exit_with_usage(argv[0], stderr, 2);
+    }
+  }
+  if (optind != argc || options.size_bytes == 0) exit_with_usage(argv[0], stderr, 2);
+  if (options.cpu >= 0) pin_to(options.cpu);
+  return options;
+}
+
+}  // namespace bench

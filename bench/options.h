@@ -1,0 +1,24 @@
+// The command line that all benchmark programs share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace bench {
+
+struct Options {
+  bool server = false;    // else client
+  bool epoll = false;     // wait with epoll_wait() on non-blocking sockets
+  bool json = false;      // one line of JSON, else one line of text
+  uint16_t port = 0;      // server: 0 picks a free one
+  std::string port_file;  // server: where to say which one
+  int cpu = -1;           // -1: wherever the scheduler likes
+  double seconds = 0.5;   // measured, after a warm-up of a tenth of it
+  size_t size_bytes = 8;  // of one message
+};
+
+// Exits with a message on a bad command line. Pins the program to --cpu.
+Options parse_options(int argc, char** argv);
+
+}  // namespace bench

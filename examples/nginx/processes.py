@@ -1,0 +1,143 @@
+"""Starts and ends programs so that none is left, whatever happens to this one."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+class Failure(Exception):
+    """Something did not run; says what in one line."""
+
+
+def unwind_on_signals():
+    """Makes the signals that ask us to end unwind the stack, so that every `with` cleans up."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+
+
+def wait_until(condition, what, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise Failure(f"waited {seconds} s in vain: {what}")
+        time.sleep(0.005)
+
+
+def two_cores():
+    """Two CPUs that this process may use, of different cores; the same one twice if need be."""
+    allowed = sorted(os.sched_getaffinity(0))
+    siblings = thread_siblings(allowed[0])
+    others = [cpu for cpu in allowed if cpu not in siblings]
+    return allowed[0], (others + allowed[1:] + allowed)[0]
+
+
+def thread_siblings(cpu):
+    path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    try:
+        with open(path) as file:
+            text = file.read()
+    except OSError:
+        return {cpu}
+    siblings = set()
+    for span in text.strip().split(","):
+        first, _, last = span.partition("-")
+        siblings.update(range(int(first), int(last or first) + 1))
+    return siblings
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def accepts_connections(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+def child_setup(cpu):
+    """What a child does before exec: it ends with this process, and stays on its CPU."""
+    def setup():
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+    return setup
+
+
+class Program:
+    """A program that runs in the background, in a process group of its own."""
+
+    def __init__(self, argv, log_path, cpu=None, environment=None):
+        self.name = os.path.basename(argv[0])
+        self.log_path = log_path
+        with open(log_path, "ab") as log:
+            self._popen = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True, preexec_fn=child_setup(cpu))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop()
+
+    def wait_until(self, condition, what):
+        """Fails at once, with the program's last words, if it ends meanwhile."""
+        def met_or_ended():
+            return condition() or self._has_ended()
+        wait_until(met_or_ended, f"{self.name}: {what}")
+        if self._has_ended():
+            raise Failure(f"{self.name} ended before it was ready: {self.last_words()}")
+
+    def last_words(self):
+        with open(self.log_path, errors="replace") as log:
+            lines = log.read().strip().splitlines()
+        return " | ".join(lines[-3:]) or "(no output)"
+
+    def stop(self, patience_seconds=5):
+        """SIGTERM, then SIGKILL for all that is left of its process group."""
+        os.kill(self._popen.pid, signal.SIGTERM)
+        end = time.monotonic() + patience_seconds
+        while not self._has_ended() and time.monotonic() < end:
+            time.sleep(0.005)
+        # Nothing has reaped it yet, so the group's number is still this group's.
+        os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def _has_ended(self):
+        """Whether it has; leaves the zombie."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._popen.pid, flags) is not None
+
+
+def output_of(argv, timeout_seconds, cpu=None, environment=None):
+    """Runs a program to its end and returns what it printed."""
+    name = os.path.basename(argv[0])
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, **(environment or {})}, text=True, errors="replace",
+        start_new_session=True, preexec_fn=child_setup(cpu))
+    try:
+        output, _ = process.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{name} did not end within {timeout_seconds:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    if process.returncode != 0:
+        last_lines = " | ".join(output.strip().splitlines()[-3:])
+        raise Failure(f"{name} ended with status {process.returncode}: {last_lines}")
+    return output

@@ -1,0 +1,56 @@
+#include "monitor/clients.h"
+
+namespace sluice::monitor {
+
+Client& Clients::add(Descriptor socket, uint32_t uid, int32_t pid) {
+  while (by_serial_.count(next_serial_) != 0) ++next_serial_;
+  auto client = std::make_unique<Client>();
+  client->serial = next_serial_++;
+  client->socket = std::move(socket);
+  client->uid = uid;
+  client->pid = pid;
+  ++connections_of_[uid];
+  return *(by_serial_[client->serial] = std::move(client));
+}
+
+void Clients::remove(Client& client) {
+  if (client.domain != shm::kNobody) by_domain_.erase(client.domain);
+  auto count = connections_of_.find(client.uid);
+  if (--count->second == 0) connections_of_.erase(count);
+  by_serial_.erase(client.serial);
+}
+
+Client* Clients::by_serial(uint32_t serial) {
+  auto found = by_serial_.find(serial);
+  return found == by_serial_.end() ? nullptr : found->second.get();
+}
+
+Client* Clients::by_domain(DomainId domain) {
+  auto found = by_domain_.find(domain);
+  return found == by_domain_.end() ? nullptr : found->second;
+}
+
+void Clients::enter_domain(Client& client, DomainId domain) {
+  client.domain = domain;
+  by_domain_[domain] = &client;
+}
+
+void Clients::doom(Client& client) {
+  if (client.doomed) return;
+  client.doomed = true;
+  doomed_.push_back(client.serial);
+}
+
+Client* Clients::next_doomed() {
+  if (doomed_.empty()) return nullptr;
+  uint32_t serial = doomed_.back();
+  doomed_.pop_back();
+  return by_serial(serial);
+}
+
+uint32_t Clients::connections_of(uint32_t uid) const {
+  auto found = connections_of_.find(uid);
+  return found == connections_of_.end() ? 0 : found->second;
+}
+
+}  // namespace sluice::monitor

@@ -1,0 +1,82 @@
+// Everybody connected to the coordinator's socket.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "monitor/descriptor.h"
+#include "monitor/mapping.h"
+#include "shm/message_ring.h"
+#include "shm/protocol.h"
+
+namespace sluice::monitor {
+
+using shm::DomainId;
+
+struct OutPacket {
+  shm::Packet header;
+  std::string text;
+  std::vector<Descriptor> fds;
+};
+
+enum class Stage {
+  kStranger,  // has not said who it is; perhaps only wants a text
+  kReserved,  // the future channel of a child that is being forked
+  kWelcomed,  // a registered domain
+};
+
+struct Client {
+  uint32_t serial = 0;
+  Stage stage = Stage::kStranger;
+  bool doomed = false;    // to be buried at the end of this round
+  bool leaving = false;   // to be doomed once its packets are out
+  Descriptor socket;
+  uint32_t uid = 0;       // of the peer at connect
+  int32_t pid = 0;        // likewise; of the child once a reserved one has said hello
+
+  DomainId domain = shm::kNobody;
+  Descriptor bell;        // rings the client
+  Descriptor summons;     // the client rings us
+  Descriptor process;     // pidfd
+  Mapping<const shm::ClientRegion> region;
+  Mapping<shm::ReplyRegion> reply_region;
+  shm::MessageConsumer requests;
+  shm::MessageProducer replies;
+  std::deque<shm::Message> late_replies;  // did not fit the reply ring
+  std::deque<OutPacket> outbox;           // did not fit the socket
+  std::size_t outbox_bytes = 0;
+  std::size_t outbox_fds = 0;
+};
+
+class Clients {
+ public:
+  Client& add(Descriptor socket, uint32_t uid, int32_t pid);
+  void remove(Client& client);
+
+  // Null when there is none.
+  Client* by_serial(uint32_t serial);
+  Client* by_domain(DomainId domain);
+  void enter_domain(Client& client, DomainId domain);
+
+  // The client misbehaved or ended. It is buried later: callers may still hold it.
+  void doom(Client& client);
+  Client* next_doomed();
+
+  uint32_t connections_of(uint32_t uid) const;
+  template <class Visit>
+  void for_each(Visit visit) {
+    for (auto& [serial, client] : by_serial_) visit(*client);
+  }
+
+ private:
+  uint32_t next_serial_ = 1;
+  std::unordered_map<uint32_t, std::unique_ptr<Client>> by_serial_;
+  std::unordered_map<DomainId, Client*> by_domain_;
+  std::unordered_map<uint32_t, uint32_t> connections_of_;
+  std::vector<uint32_t> doomed_;
+};
+
+}  // namespace sluice::monitor

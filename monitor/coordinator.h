@@ -1,0 +1,64 @@
+// The coordinator: its agents, and the loop that gives each of them its turn.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "monitor/acceptor.h"
+#include "monitor/executor.h"
+#include "monitor/lifetime.h"
+#include "monitor/packets.h"
+#include "monitor/poller.h"
+#include "monitor/reaper.h"
+#include "monitor/socket_list.h"
+#include "monitor/status.h"
+
+namespace sluice::monitor {
+
+class Coordinator {
+ public:
+  explicit Coordinator(const Options& options);
+
+  // Everything up to a listening socket. Returns what went wrong, or empty.
+  std::string start();
+  // Until told to stop.
+  void run();
+
+ private:
+  std::string catch_signals();
+  std::string lease_ports();
+  void stay_on_cpu() const;
+  TextService::Sources texts();
+
+  bool look();
+  void serve_sockets(int timeout_ms);
+  void on_event(Source source, uint32_t id, uint32_t events);
+  void sleep();
+  int timeout_ms() const;
+
+  Options options_;
+  core::CoordinatorCore& core_;
+  Events events_;
+  Clients clients_;
+  Post post_{events_, clients_};
+  DirectoryRegion directory_;
+  Watcher watcher_{events_};
+  PairRegions pairs_;
+  Ledger ledger_;
+  Executor executor_{core_, clients_, post_, directory_, watcher_};
+  std::unique_ptr<Transport> transport_;
+  Registrar registrar_{options_, events_, clients_, core_, post_, directory_, pairs_};
+  Reaper reaper_{events_, clients_, core_, pairs_, watcher_, ledger_};
+  Status status_{options_, clients_, core_, post_, pairs_, ledger_};
+  SocketList sockets_{clients_, core_, pairs_};
+  TextService texts_{post_, texts()};
+  Packets packets_{clients_, post_, registrar_, texts_};
+  Acceptor acceptor_{events_, clients_};
+  Descriptor signals_;
+  Poller poller_;
+  Lifetime lifetime_;
+  uint32_t looks_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace sluice::monitor

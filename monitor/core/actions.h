@@ -1,0 +1,40 @@
+// What the coordinator's brain wants done. `sluiced`, tests and the NoC carry it out.
+#pragma once
+
+#include "monitor/core/address.h"
+#include "shm/layout.h"
+
+namespace sluice::monitor::core {
+
+using shm::DomainId;
+using ListenerId = uint32_t;
+
+class Actions {
+ public:
+  // A message for the reply ring of a present domain.
+  virtual void reply(DomainId to, const shm::Message& message) = 0;
+  // `to` may no longer connect to `listener` without asking.
+  virtual void revoke(DomainId to, ListenerId listener) = 0;
+  // A domain that shares regions with `to` is dead. set_alive has said so before.
+  virtual void gone(DomainId to, DomainId dead) = 0;
+  virtual void ring(DomainId domain) = 0;
+
+  // The directory's bitmaps.
+  virtual void set_port(uint16_t port, bool listened) = 0;
+  virtual void set_alive(DomainId domain, bool alive) = 0;
+
+  // Start or stop waiting for the end of a process that has not registered with this
+  // coordinator; when it ends, or has ended, CoordinatorCore::remove(domain).
+  virtual void watch(DomainId domain, int32_t pid) = 0;
+  virtual void unwatch(DomainId domain) = 0;
+
+  // Whether a thread of `domain` waits for connections at the moment.
+  virtual bool is_waiting(DomainId domain) = 0;
+  // Whether the kernel would let `domain` listen there: privileged ports, policy.
+  virtual bool may_listen(DomainId domain, const Address& address, uint16_t port) = 0;
+
+ protected:
+  ~Actions() = default;
+};
+
+}  // namespace sluice::monitor::core

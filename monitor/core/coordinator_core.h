@@ -1,0 +1,110 @@
+// The coordinator's brain: who lives, who listens where, who may talk to whom.
+//
+// Must be zero-initialised (static storage, or value-initialised), then init(). Memory is
+// touched as it is used, so an idle coordinator stays small. Nothing here blocks, allocates or
+// fails but by the results named; every value that comes from a domain is checked.
+#pragma once
+
+#include "monitor/core/actions.h"
+#include "monitor/core/adjacency.h"
+#include "monitor/core/domain_table.h"
+#include "monitor/core/limits.h"
+#include "monitor/core/listener_table.h"
+#include "monitor/core/port_leases.h"
+#include "monitor/core/relation.h"
+#include "shm/protocol.h"
+
+namespace sluice::monitor::core {
+
+class CoordinatorCore {
+ public:
+  // `first`: the id of the first domain; random after a restart, so that a newcomer hardly
+  // meets an id that somebody is about to announce.
+  void init(Actions& actions, DomainId first);
+  void add_port_range(uint32_t first, uint32_t last) { leases_.add_range(first, last); }
+
+  // A process registers. `wanted`: an id that it had with an earlier coordinator, or 0. Returns its
+  // id, which need not be the wanted one; kNobody when there is none left.
+  DomainId admit(const Identity& identity, DomainId wanted);
+  // A process is about to fork. Returns the child's id, or kNobody.
+  DomainId reserve(DomainId parent);
+  // The child has come to life. False when `child` is not a reserved id.
+  bool enter(DomainId child, const Identity& identity);
+  // A domain died: tells its neighbours, frees what it had. Harmless for absent ones.
+  void remove(DomainId domain);
+
+  // Two domains are about to share regions. 0, or ESRCH, EACCES, ENOMEM.
+  int pair(DomainId a, DomainId b);
+  // `domain` shares regions with `peer` from before the coordinator restarted.
+  void announce(DomainId domain, DomainId peer, int32_t peer_pid);
+
+  // A request. `sender` is vouched for by the transport.
+  void handle(DomainId sender, const shm::Message& request);
+
+  const Domain& domain(DomainId id) const { return domains_[id]; }
+  uint32_t present() const { return present_; }  // present and reserved domains
+  uint32_t listeners() const { return listeners_count_; }
+  // Calls visit(const Listener&, AcceptorRole) for each listener that `domain` holds.
+  template <class Visit>
+  void for_each_listener_of(DomainId domain, Visit visit) {
+    for (auto* m = members_.first_of_domain(domain); m != nullptr; m = members_.next_of_domain(*m))
+      visit(listeners_.at(m->listener), m->payload);
+  }
+
+ private:
+  using Role = shm::AcceptorRole;
+  using Members = Relation<Role, kMaxMemberships>;
+  struct Nothing {};
+  using Grants = Relation<Nothing, kMaxGrants>;
+  struct Candidate {
+    Listener* listener;
+    DomainId domain;
+  };
+  struct Destination {
+    Address address;
+    uint16_t port;
+    uint64_t netns;
+  };
+
+  void listen(DomainId from, const shm::Message& m);
+  void unlisten(DomainId from, const shm::Message& m);
+  void set_acceptor(DomainId from, const shm::Message& m);
+  void connect(DomainId from, const shm::Message& m);
+  void lease_ports(DomainId from, const shm::Message& m);
+  void ring(const shm::Message& m);
+  void answer(DomainId to, const shm::Message& request, uint16_t status);
+
+  bool is_foreign(const Listener& wanted);
+  Listener* joinable(const Listener& wanted);
+  Listener* open(const Listener& wanted);
+  bool may_hold(DomainId d, const Listener& l);
+  bool hold(DomainId d, Listener& l, Role role);
+  void release(Members::Entry& member);
+  void close_if_unheld(Listener& l);
+  void change_role(Members::Entry& member, Role role);
+  bool is_only_member(Index listener);
+
+  bool gather(const Destination& to);
+  void gather_role(const Destination& to, int best, Role role);
+  const Candidate* choose(ListenerId avoid_listener, DomainId avoid_domain);
+  bool grant(DomainId to, const Listener& l);
+  void revoke_grants(const Listener& l);
+  void revoke_port(uint16_t port, uint64_t netns);
+
+  void tell_neighbours(DomainId dead);
+  void tell(DomainId neighbour, DomainId dead);
+
+  Actions* actions_;
+  uint32_t present_;
+  uint32_t listeners_count_;
+  DomainTable domains_;
+  Adjacency<kMaxEdges> adjacency_;
+  ListenerTable<kMaxListeners> listeners_;
+  Members members_;
+  Grants grants_;
+  PortLeases leases_;
+  Candidate candidates_[kMaxCandidates];
+  uint32_t candidate_count_;
+};
+
+}  // namespace sluice::monitor::core

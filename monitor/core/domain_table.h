@@ -1,0 +1,73 @@
+// The domains by id. Ids grow and wrap, so that a dead domain's id rests before it returns.
+#pragma once
+
+#include "monitor/core/limits.h"
+#include "shm/layout.h"
+
+namespace sluice::monitor::core {
+
+using shm::DomainId;
+
+enum class Presence : uint8_t {
+  kAbsent,
+  kReserved,  // a child about to be forked, or forked and silent
+  kExpected,  // announced by a peer after a restart of the coordinator, not heard of yet
+  kPresent,
+};
+
+// What the kernel vouches for.
+struct Identity {
+  uint32_t uid;
+  uint64_t netns;
+  int32_t pid;
+};
+
+struct Domain {
+  Identity identity;
+  DomainId parent;  // kept after death: descent is looked up through the dead
+  uint32_t leases;
+  uint32_t memberships;
+  Presence presence;
+  bool tell_everyone;  // its neighbours did not fit the table
+};
+
+class DomainTable {
+ public:
+  void init(DomainId first) { next_ = first; }
+
+  Domain& operator[](DomainId id) { return domains_[id % shm::kMaxDomains]; }
+  const Domain& operator[](DomainId id) const { return domains_[id % shm::kMaxDomains]; }
+  bool is(DomainId id, Presence p) const {
+    return is_valid(id) && domains_[id].presence == p;
+  }
+  bool is_absent(DomainId id) const { return is(id, Presence::kAbsent); }
+  static bool is_valid(DomainId id) { return id > shm::kCoordinator && id < shm::kMaxDomains; }
+
+  // A free id, or kNobody when all are taken.
+  DomainId free_id() {
+    for (uint32_t n = 0; n < shm::kMaxDomains; ++n) {
+      DomainId id = next_++ % shm::kMaxDomains;
+      if (is_absent(id)) return id;
+    }
+    return shm::kNobody;
+  }
+
+  void take(DomainId id, const Identity& identity, DomainId parent, Presence presence) {
+    domains_[id] = {identity, parent, 0, 0, presence, false};
+  }
+
+  bool descends_from(DomainId id, DomainId ancestor) const {
+    // Bounded: a reused id may close the chain to a circle.
+    for (int generation = 0; generation < 64 && is_valid(id); ++generation) {
+      if (id == ancestor) return true;
+      id = domains_[id].parent;
+    }
+    return false;
+  }
+
+ private:
+  uint32_t next_;
+  Domain domains_[shm::kMaxDomains];
+};
+
+}  // namespace sluice::monitor::core

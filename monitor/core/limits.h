@@ -1,0 +1,27 @@
+// Capacities of the coordinator's tables. Memory is touched only as far as it is used.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice::monitor::core {
+
+// Position in a table; 0 is none, so that zeroed memory is an empty table.
+using Index = uint32_t;
+
+inline constexpr uint32_t kListenerBits = 14;
+inline constexpr uint32_t kMaxListeners = 1u << kListenerBits;
+inline constexpr uint32_t kMaxMemberships = 1u << 16;
+inline constexpr uint32_t kMaxGrants = 1u << 16;
+inline constexpr uint32_t kMaxEdges = 1u << 18;
+inline constexpr uint32_t kMaxCandidates = 1024;
+
+// What one domain may take, so that it cannot starve the others.
+inline constexpr uint32_t kListenersPerDomain = 2048;
+inline constexpr uint32_t kAnnouncementsPerDomain = 16384;
+
+inline constexpr uint32_t kPortsPerLease = 64;
+inline constexpr uint32_t kMaxLeases = 65536 / kPortsPerLease;
+// A domain that holds this many must leave a quarter of all ports to others.
+inline constexpr uint32_t kUnquestionedLeases = 8;
+
+}  // namespace sluice::monitor::core

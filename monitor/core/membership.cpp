@@ -1,0 +1,102 @@
+// Domains: who comes, who goes, who hears of it.
+#include <errno.h>
+
+#include "monitor/core/coordinator_core.h"
+
+namespace sluice::monitor::core {
+
+void CoordinatorCore::init(Actions& actions, DomainId first) {
+  actions_ = &actions;
+  domains_.init(first);
+}
+
+DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
+  bool awaited = domains_.is(wanted, Presence::kExpected) &&
+                 domains_[wanted].identity.pid == identity.pid;
+  DomainId id = awaited || domains_.is_absent(wanted) ? wanted : domains_.free_id();
+  if (id == shm::kNobody) return id;
+  if (awaited) actions_->unwatch(id);
+  domains_.take(id, identity, shm::kNobody, Presence::kPresent);
+  ++present_;
+  actions_->set_alive(id, true);
+  return id;
+}
+
+DomainId CoordinatorCore::reserve(DomainId parent) {
+  bool lives = domains_.is(parent, Presence::kPresent) || domains_.is(parent, Presence::kReserved);
+  DomainId id = lives ? domains_.free_id() : shm::kNobody;
+  if (id == shm::kNobody) return id;
+  Identity identity = domains_[parent].identity;
+  identity.pid = 0;
+  domains_.take(id, identity, parent, Presence::kReserved);
+  domains_[id].tell_everyone = !adjacency_.inherit(id, parent) || domains_[parent].tell_everyone;
+  ++present_;
+  actions_->set_alive(id, true);
+  return id;
+}
+
+bool CoordinatorCore::enter(DomainId child, const Identity& identity) {
+  if (!domains_.is(child, Presence::kReserved)) return false;
+  domains_[child].identity = identity;
+  domains_[child].presence = Presence::kPresent;
+  return true;
+}
+
+void CoordinatorCore::remove(DomainId domain) {
+  if (!DomainTable::is_valid(domain) || domains_.is_absent(domain)) return;
+  Domain& d = domains_[domain];
+  if (d.presence == Presence::kExpected)
+    actions_->unwatch(domain);
+  else
+    --present_;
+  d.presence = Presence::kAbsent;
+  actions_->set_alive(domain, false);
+  while (auto* m = members_.first_of_domain(domain)) release(*m);
+  while (auto* g = grants_.first_of_domain(domain)) grants_.remove(*g);
+  if (d.leases != 0) leases_.take_back(domain);
+  tell_neighbours(domain);
+}
+
+void CoordinatorCore::tell_neighbours(DomainId dead) {
+  if (domains_[dead].tell_everyone) {
+    for (DomainId d = shm::kCoordinator + 1; d < shm::kMaxDomains; ++d)
+      if (domains_.is(d, Presence::kPresent)) actions_->gone(d, dead);
+  }
+  while (DomainId neighbour = adjacency_.take_neighbour(dead)) tell(neighbour, dead);
+}
+
+void CoordinatorCore::tell(DomainId neighbour, DomainId dead) {
+  Domain& n = domains_[neighbour];
+  bool told = domains_[dead].tell_everyone;
+  if (n.presence == Presence::kPresent && !told) actions_->gone(neighbour, dead);
+  // Nobody is left who knows the expected one.
+  if (n.presence != Presence::kExpected || adjacency_.degree(neighbour) != 0) return;
+  n.presence = Presence::kAbsent;
+  actions_->unwatch(neighbour);
+  actions_->set_alive(neighbour, false);
+}
+
+int CoordinatorCore::pair(DomainId a, DomainId b) {
+  if (!domains_.is(a, Presence::kPresent) || !domains_.is(b, Presence::kPresent)) return ESRCH;
+  // Loopback of one network namespace is not loopback of another.
+  if (domains_[a].identity.netns != domains_[b].identity.netns) return EACCES;
+  return a == b || adjacency_.connect(a, b) ? 0 : ENOMEM;
+}
+
+void CoordinatorCore::announce(DomainId domain, DomainId peer, int32_t peer_pid) {
+  if (!DomainTable::is_valid(peer) || !domains_.is(domain, Presence::kPresent) || peer == domain)
+    return;
+  bool is_new = domains_.is_absent(peer);
+  bool is_same = !is_new && domains_[peer].identity.pid == peer_pid;
+  bool fits = adjacency_.degree(domain) < kAnnouncementsPerDomain;
+  if (!fits || !(is_new || is_same) || !adjacency_.connect(domain, peer)) {
+    actions_->gone(domain, peer);
+    return;
+  }
+  if (!is_new) return;
+  domains_.take(peer, {0, 0, peer_pid}, shm::kNobody, Presence::kExpected);
+  actions_->set_alive(peer, true);
+  actions_->watch(peer, peer_pid);
+}
+
+}  // namespace sluice::monitor::core

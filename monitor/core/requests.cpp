@@ -1,0 +1,254 @@
+// Requests: LISTEN, CONNECT and the rest.
+#include <errno.h>
+
+#include "monitor/core/coordinator_core.h"
+
+namespace sluice::monitor::core {
+namespace {
+
+constexpr uint32_t low(uint64_t word) { return uint32_t(word); }
+constexpr uint32_t high(uint64_t word) { return uint32_t(word >> 32); }
+constexpr uint64_t both(uint64_t low, uint64_t high) { return low | high << 32; }
+
+}  // namespace
+
+void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
+  if (!domains_.is(sender, Presence::kPresent)) return;
+  switch (request.type) {
+    case shm::kListen: return listen(sender, request);
+    case shm::kUnlisten: return unlisten(sender, request);
+    case shm::kAcceptor: return set_acceptor(sender, request);
+    case shm::kConnect: return connect(sender, request);
+    case shm::kLeasePorts: return lease_ports(sender, request);
+    case shm::kRing: return ring(request);
+    case shm::kPing: return answer(sender, request, 0);
+    default: return answer(sender, request, EOPNOTSUPP);
+  }
+}
+
+void CoordinatorCore::answer(DomainId to, const shm::Message& request, uint16_t status) {
+  shm::Message reply = request;
+  reply.status = status;
+  actions_->reply(to, reply);
+}
+
+// ---- listeners --------------------------------------------------------------------------
+
+void CoordinatorCore::listen(DomainId from, const shm::Message& m) {
+  Listener wanted{};
+  wanted.address = address_of(m.words[0], m.words[1]);
+  wanted.port = uint16_t(m.words[2]);
+  wanted.flags = high(m.words[2]);
+  wanted.backlog = low(m.words[3]);
+  wanted.netns = domains_[from].identity.netns;
+  wanted.uid = domains_[from].identity.uid;
+  Role role = high(m.words[3]) == 1 ? Role::kOnly : Role::kHolder;
+
+  if (wanted.port == 0) return answer(from, m, EINVAL);
+  if (is_foreign(wanted) || !actions_->may_listen(from, wanted.address, wanted.port))
+    return answer(from, m, EACCES);
+  if (domains_[from].memberships >= kListenersPerDomain) return answer(from, m, ENOSPC);
+  Listener* l = joinable(wanted);
+  if (l == nullptr) l = open(wanted);
+  if (l == nullptr || !hold(from, *l, role)) return answer(from, m, ENOSPC);
+  l->backlog = wanted.backlog;
+  shm::Message reply = m;
+  reply.words[0] = l->id;
+  answer(from, reply, 0);
+}
+
+// What the kernel refuses to two users, with SO_REUSEPORT or without, is not accelerated.
+bool CoordinatorCore::is_foreign(const Listener& wanted) {
+  for (Listener* l = listeners_.first_on(wanted.port); l != nullptr; l = listeners_.next(*l))
+    if (l->netns == wanted.netns && l->uid != wanted.uid && l->overlaps(wanted)) return true;
+  return false;
+}
+
+// The entry of a kernel listener that came to this process by exec or otherwise.
+Listener* CoordinatorCore::joinable(const Listener& wanted) {
+  if (wanted.reuses_port()) return nullptr;
+  for (Listener* l = listeners_.first_on(wanted.port); l != nullptr; l = listeners_.next(*l))
+    if (l->netns == wanted.netns && l->address == wanted.address) return l;
+  return nullptr;
+}
+
+Listener* CoordinatorCore::open(const Listener& wanted) {
+  Listener* l = listeners_.create(wanted);
+  if (l == nullptr) return nullptr;
+  ++listeners_count_;
+  actions_->set_port(l->port, true);
+  // Whoever was granted a neighbour may now mean this one.
+  revoke_port(l->port, l->netns);
+  return l;
+}
+
+bool CoordinatorCore::hold(DomainId d, Listener& l, Role role) {
+  Index i = listeners_.index(l);
+  // Listening again, perhaps with another backlog, does not unlearn who accepts.
+  if (members_.find(d, i) != nullptr) return true;
+  if (members_.add(d, i, role) == nullptr) {
+    close_if_unheld(l);
+    return false;
+  }
+  ++domains_[d].memberships;
+  revoke_port(l.port, l.netns);
+  return true;
+}
+
+void CoordinatorCore::release(Members::Entry& member) {
+  Listener& l = listeners_.at(member.listener);
+  --domains_[member.domain].memberships;
+  members_.remove(member);
+  revoke_port(l.port, l.netns);
+  close_if_unheld(l);
+}
+
+void CoordinatorCore::close_if_unheld(Listener& l) {
+  if (members_.first_of_listener(listeners_.index(l)) != nullptr) return;
+  listeners_.destroy(l);
+  --listeners_count_;
+  if (listeners_.first_on(l.port) == nullptr) actions_->set_port(l.port, false);
+}
+
+void CoordinatorCore::unlisten(DomainId from, const shm::Message& m) {
+  Listener* l = listeners_.find(low(m.words[0]));
+  if (l == nullptr) return;
+  if (auto* member = members_.find(from, listeners_.index(*l))) release(*member);
+}
+
+void CoordinatorCore::set_acceptor(DomainId from, const shm::Message& m) {
+  Listener* l = listeners_.find(low(m.words[0]));
+  if (l == nullptr || m.words[1] > uint64_t(Role::kAccepts)) return;
+  Role role = Role(m.words[1]);
+  if (auto* member = members_.find(from, listeners_.index(*l))) return change_role(*member, role);
+  if (domains_[from].memberships < kListenersPerDomain && may_hold(from, *l)) hold(from, *l, role);
+}
+
+// Descriptors are inherited: by children, and by what they exec under the same user.
+bool CoordinatorCore::may_hold(DomainId d, const Listener& l) {
+  const Identity& identity = domains_[d].identity;
+  if (identity.uid != l.uid) return false;
+  if (identity.netns == l.netns) return true;
+  auto* m = members_.first_of_listener(listeners_.index(l));
+  for (; m != nullptr; m = members_.next_of_listener(*m))
+    if (domains_.descends_from(d, m->domain)) return true;
+  return false;
+}
+
+void CoordinatorCore::change_role(Members::Entry& member, Role role) {
+  Role old = member.payload;
+  if (old == role) return;
+  member.payload = role;
+  const Listener& l = listeners_.at(member.listener);
+  // The only holder begins to accept: the choice stays the same.
+  bool alone = is_only_member(member.listener) && listeners_.first_on(l.port) == &l &&
+               listeners_.next(l) == nullptr;
+  if (alone && old == Role::kOnly && role == Role::kAccepts) return;
+  revoke_port(l.port, l.netns);
+}
+
+bool CoordinatorCore::is_only_member(Index listener) {
+  auto* first = members_.first_of_listener(listener);
+  return first != nullptr && members_.next_of_listener(*first) == nullptr;
+}
+
+// ---- connect ----------------------------------------------------------------------------
+
+void CoordinatorCore::connect(DomainId from, const shm::Message& m) {
+  Address address = destination(address_of(m.words[0], m.words[1]));
+  Destination to{address, uint16_t(m.words[2]), domains_[from].identity.netns};
+  bool wants_grant = m.words[3] == 1;
+  if (!gather(to)) return answer(from, m, ENOENT);
+  const Candidate* c = choose(low(m.words[4]), high(m.words[4]));
+  if (c == nullptr) return answer(from, m, EAGAIN);
+  bool granted = wants_grant && candidate_count_ == 1 && grant(from, *c->listener);
+  shm::Message reply{m.type, 0, m.id, {}};
+  AddressWords words = words_of(address);
+  reply.words[0] = both(c->domain, c->listener->id);
+  reply.words[1] = both(c->listener->backlog, granted);
+  reply.words[2] = words.first;
+  reply.words[3] = words.second;
+  reply.words[4] = uint64_t(domains_[c->domain].identity.pid);
+  actions_->reply(from, reply);
+}
+
+// Collects the acceptors of the closest listeners. False when nobody listens there.
+bool CoordinatorCore::gather(const Destination& to) {
+  int best = 0;
+  for (Listener* l = listeners_.first_on(to.port); l != nullptr; l = listeners_.next(*l)) {
+    int match = l->netns == to.netns ? l->match(to.address) : 0;
+    if (match > best) best = match;
+  }
+  candidate_count_ = 0;
+  if (best == 0) return false;
+  gather_role(to, best, Role::kAccepts);
+  if (candidate_count_ == 0) gather_role(to, best, Role::kOnly);
+  return true;
+}
+
+void CoordinatorCore::gather_role(const Destination& to, int best, Role role) {
+  for (Listener* l = listeners_.first_on(to.port); l != nullptr; l = listeners_.next(*l)) {
+    if (l->netns != to.netns || l->match(to.address) != best) continue;
+    Index i = listeners_.index(*l);
+    if (role == Role::kOnly && !is_only_member(i)) continue;
+    for (auto* m = members_.first_of_listener(i); m != nullptr; m = members_.next_of_listener(*m))
+      if (m->payload == role && candidate_count_ < kMaxCandidates)
+        candidates_[candidate_count_++] = {l, m->domain};
+  }
+}
+
+// One that waits for connections, else the next in turn.
+const CoordinatorCore::Candidate* CoordinatorCore::choose(ListenerId avoid_listener,
+                                                          DomainId avoid_domain) {
+  if (candidate_count_ == 0) return nullptr;
+  uint32_t start = candidates_[0].listener->turn++;
+  const Candidate* next = nullptr;
+  for (uint32_t n = 0; n < candidate_count_; ++n) {
+    const Candidate& c = candidates_[(start + n) % candidate_count_];
+    if (c.listener->id == avoid_listener && c.domain == avoid_domain) continue;
+    if (candidate_count_ == 1 || actions_->is_waiting(c.domain)) return &c;
+    if (next == nullptr) next = &c;
+  }
+  return next;
+}
+
+bool CoordinatorCore::grant(DomainId to, const Listener& l) {
+  Index i = listeners_.index(l);
+  return grants_.find(to, i) != nullptr || grants_.add(to, i, {}) != nullptr;
+}
+
+void CoordinatorCore::revoke_grants(const Listener& l) {
+  while (auto* g = grants_.first_of_listener(listeners_.index(l))) {
+    DomainId to = g->domain;
+    grants_.remove(*g);
+    actions_->revoke(to, l.id);
+  }
+}
+
+void CoordinatorCore::revoke_port(uint16_t port, uint64_t netns) {
+  for (Listener* l = listeners_.first_on(port); l != nullptr; l = listeners_.next(*l))
+    if (l->netns == netns) revoke_grants(*l);
+}
+
+// ---- ports and bells --------------------------------------------------------------------
+
+void CoordinatorCore::lease_ports(DomainId from, const shm::Message& m) {
+  Domain& d = domains_[from];
+  uint16_t first = leases_.lend(from, d.leases, [this](uint32_t first) {
+    for (uint32_t p = first; p < first + kPortsPerLease; ++p)
+      if (listeners_.first_on(uint16_t(p)) != nullptr) return false;
+    return true;
+  });
+  if (first == 0) return answer(from, m, ENOSPC);
+  ++d.leases;
+  shm::Message reply = m;
+  reply.words[0] = both(first, kPortsPerLease);
+  answer(from, reply, 0);
+}
+
+void CoordinatorCore::ring(const shm::Message& m) {
+  DomainId to = low(m.words[0]);
+  if (m.words[0] == to && domains_.is(to, Presence::kPresent)) actions_->ring(to);
+}
+
+}  // namespace sluice::monitor::core

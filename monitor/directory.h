@@ -1,0 +1,29 @@
+// The directory region: what every client may read.
+#pragma once
+
+#include "monitor/descriptor.h"
+#include "monitor/mapping.h"
+#include "shm/layout.h"
+
+namespace sluice::monitor {
+
+class DirectoryRegion {
+ public:
+  // Returns 0 or -errno.
+  [[nodiscard]] int create(bool polling);
+  int fd() const { return fd_.get(); }
+
+  void set_port(uint16_t port, bool listened);
+  void set_alive(shm::DomainId domain, bool alive);
+
+  // Around a sleep, with the fence of shm/wake.h; look for work after fall_asleep().
+  void fall_asleep();
+  void wake_up();
+
+ private:
+  static void set_bit(shm::Shared<uint64_t>& word, uint32_t bit, bool value);
+  Descriptor fd_;
+  Mapping<shm::Directory> region_;
+};
+
+}  // namespace sluice::monitor

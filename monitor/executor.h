@@ -1,0 +1,38 @@
+// Carries out what the brain decides.
+#pragma once
+
+#include "monitor/core/coordinator_core.h"
+#include "monitor/directory.h"
+#include "monitor/listen_policy.h"
+#include "monitor/post.h"
+#include "monitor/watcher.h"
+
+namespace sluice::monitor {
+
+class Executor : public core::Actions {
+ public:
+  Executor(core::CoordinatorCore& core, Clients& clients, Post& post, DirectoryRegion& directory,
+           Watcher& watcher)
+      : core_(core), clients_(clients), post_(post), directory_(directory), watcher_(watcher) {}
+
+  void reply(DomainId to, const shm::Message& message) override;
+  void revoke(DomainId to, core::ListenerId listener) override;
+  void gone(DomainId to, DomainId dead) override;
+  void ring(DomainId domain) override;
+  void set_port(uint16_t port, bool listened) override { directory_.set_port(port, listened); }
+  void set_alive(DomainId domain, bool alive) override { directory_.set_alive(domain, alive); }
+  void watch(DomainId domain, int32_t pid) override { watcher_.watch(domain, pid); }
+  void unwatch(DomainId domain) override { watcher_.unwatch(domain); }
+  bool is_waiting(DomainId domain) override;
+  bool may_listen(DomainId domain, const core::Address& address, uint16_t port) override;
+
+ private:
+  core::CoordinatorCore& core_;
+  Clients& clients_;
+  Post& post_;
+  DirectoryRegion& directory_;
+  Watcher& watcher_;
+  ListenPolicy policy_;
+};
+
+}  // namespace sluice::monitor

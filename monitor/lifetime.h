@@ -1,0 +1,42 @@
+// How long a coordinator stays that was started for somebody's use (--linger).
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+namespace sluice::monitor {
+
+class Lifetime {
+ public:
+  explicit Lifetime(bool lingers) : lingers_(lingers) { expect_client(); }
+
+  // A client is about to come.
+  void expect_client() { stay(std::chrono::seconds(10)); }
+  // `clients` are here now.
+  void note(uint32_t clients) {
+    if (clients != 0) {
+      had_clients_ = true;
+    } else if (had_clients_) {
+      // The last one has just left; another may follow, as in a script.
+      had_clients_ = false;
+      end_ = Clock::now() + std::chrono::seconds(1);
+    }
+  }
+  bool is_over() const { return lingers_ && !had_clients_ && Clock::now() >= end_; }
+  // Milliseconds until it may be over, -1 for no end in sight.
+  int remaining_ms() const {
+    if (!lingers_ || had_clients_) return -1;
+    auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now());
+    return int(std::max<int64_t>(left.count(), 0));
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void stay(Clock::duration time) { end_ = std::max(end_, Clock::now() + time); }
+
+  bool lingers_;
+  bool had_clients_ = false;
+  Clock::time_point end_{};
+};
+
+}  // namespace sluice::monitor

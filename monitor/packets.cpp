@@ -1,0 +1,85 @@
+#include "monitor/packets.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+namespace sluice::monitor {
+namespace {
+
+// So that nobody keeps the coordinator to himself.
+constexpr int kMostPerRound = 16;
+
+void take_control(msghdr& m, InPacket& packet) {
+  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+    if (c->cmsg_level != SOL_SOCKET) continue;
+    if (c->cmsg_type == SCM_CREDENTIALS) {
+      ucred credentials;
+      memcpy(&credentials, CMSG_DATA(c), sizeof credentials);
+      packet.pid = credentials.pid;
+    }
+    if (c->cmsg_type != SCM_RIGHTS) continue;
+    std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      packet.fds.emplace_back(fd);
+    }
+  }
+}
+
+}  // namespace
+
+void Packets::serve(Client& client, uint32_t events) {
+  if (client.doomed) return;
+  if (events & EPOLLOUT) post_.flush(client);
+  if (events & EPOLLIN) return receive_some(client);
+  if (events & (EPOLLHUP | EPOLLERR)) clients_.doom(client);
+}
+
+void Packets::receive_some(Client& client) {
+  for (int n = 0; n < kMostPerRound && !client.doomed && !client.leaving; ++n) {
+    InPacket packet;
+    Received received = receive(client, packet);
+    if (received == Received::kNothing) return;
+    if (received == Received::kEnd) return clients_.doom(client);
+    dispatch(client, packet);
+  }
+}
+
+Packets::Received Packets::receive(const Client& client, InPacket& packet) {
+  iovec part{&packet.header, sizeof packet.header};
+  // Room for what is expected; the kernel closes descriptors beyond that.
+  alignas(cmsghdr) char control[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int)) +
+                                CMSG_SPACE(sizeof(ucred))];
+  msghdr m{};
+  m.msg_iov = &part;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = sizeof control;
+  ssize_t n = recvmsg(client.socket.get(), &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kEnd;
+  take_control(m, packet);
+  bool is_whole = n == ssize_t(sizeof packet.header) && !(m.msg_flags & MSG_TRUNC);
+  return is_whole && packet.header.magic == shm::kMagic ? Received::kPacket : Received::kEnd;
+}
+
+void Packets::dispatch(Client& client, InPacket& packet) {
+  uint16_t type = packet.header.type;
+  // A hello of another version gets an answer that says so; so do requests for texts.
+  bool is_understood = packet.header.version == shm::kProtocolVersion;
+  if (type == shm::kHello) {
+    if (client.stage == Stage::kReserved && packet.pid != 0) client.pid = packet.pid;
+    return registrar_.hello(client, packet);
+  }
+  if (TextService::serves(type)) return texts_.answer(client, packet.header);
+  if (!is_understood) return clients_.doom(client);
+  switch (type) {
+    case shm::kReserve: return registrar_.reserve(client, packet);
+    case shm::kRegion: return registrar_.region(client, packet);
+    case shm::kAnnouncePair: return registrar_.announce_pair(client, packet);
+    default: return clients_.doom(client);
+  }
+}
+
+}  // namespace sluice::monitor

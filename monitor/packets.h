@@ -1,0 +1,29 @@
+// What arrives on the clients' sockets: receives packets and hands each to whom it concerns.
+#pragma once
+
+#include "monitor/registrar.h"
+#include "monitor/text_service.h"
+
+namespace sluice::monitor {
+
+class Packets {
+ public:
+  Packets(Clients& clients, Post& post, Registrar& registrar, TextService& texts)
+      : clients_(clients), post_(post), registrar_(registrar), texts_(texts) {}
+
+  // The socket has something, or takes something again, or has ended.
+  void serve(Client& client, uint32_t events);
+
+ private:
+  enum class Received { kPacket, kNothing, kEnd };
+  static Received receive(const Client& client, InPacket& packet);
+  void receive_some(Client& client);
+  void dispatch(Client& client, InPacket& packet);
+
+  Clients& clients_;
+  Post& post_;
+  Registrar& registrar_;
+  TextService& texts_;
+};
+
+}  // namespace sluice::monitor

@@ -1,0 +1,93 @@
+#include "monitor/pair_regions.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace sluice::monitor {
+namespace {
+
+// A pair that forks again and again freezes a region each time; the oldest are let go, which
+// costs nothing but their lines in `sluice ss`.
+constexpr std::ptrdiff_t kMostGenerations = 8;
+
+}  // namespace
+
+bool PairRegions::is_valid(int fd, const PairKey& key) {
+  shm::PairHeader h{};
+  if (pread(fd, static_cast<void*>(&h), sizeof h, 0) != ssize_t(sizeof h)) return false;
+  return h.magic == shm::kMagic && h.version == shm::kProtocolVersion && h.writer == key.writer &&
+         h.reader == key.reader && h.generation == key.generation;
+}
+
+void PairRegions::add(const PairKey& key, Descriptor fd) {
+  auto old = regions_.find(key);
+  if (old != regions_.end()) erase(old);
+  regions_[key] = {std::move(fd), {key.writer}, {key.reader}};
+  of_domain_[key.writer].push_back(key);
+  if (key.reader != key.writer) of_domain_[key.reader].push_back(key);
+  forget_oldest(key);
+}
+
+void PairRegions::forget_oldest(const PairKey& newest) {
+  auto first = regions_.lower_bound({newest.writer, newest.reader, 0});
+  auto end = regions_.upper_bound({newest.writer, newest.reader, UINT32_MAX});
+  if (std::distance(first, end) > kMostGenerations) erase(first);
+}
+
+void PairRegions::inherit(DomainId child, DomainId parent) {
+  auto found = of_domain_.find(parent);
+  if (found == of_domain_.end()) return;
+  std::vector<PairKey> keys = found->second;
+  for (const PairKey& key : keys) {
+    PairRegion& region = regions_[key];
+    for (auto* side : {&region.writers, &region.readers})
+      if (std::count(side->begin(), side->end(), parent) != 0) side->push_back(child);
+  }
+  of_domain_[child] = std::move(keys);
+}
+
+void PairRegions::remove(DomainId dead) {
+  auto found = of_domain_.find(dead);
+  if (found == of_domain_.end()) return;
+  std::vector<PairKey> keys = std::move(found->second);
+  of_domain_.erase(found);
+  for (const PairKey& key : keys) {
+    auto region = regions_.find(key);
+    if (region == regions_.end()) continue;
+    std::erase(region->second.writers, dead);
+    std::erase(region->second.readers, dead);
+    if (region->second.writers.empty() || region->second.readers.empty()) erase(region);
+  }
+}
+
+void PairRegions::erase(std::map<PairKey, PairRegion>::iterator region) {
+  for (auto* side : {&region->second.writers, &region->second.readers}) {
+    for (DomainId holder : *side) {
+      auto found = of_domain_.find(holder);
+      if (found == of_domain_.end()) continue;
+      std::erase(found->second, region->first);
+      if (found->second.empty()) of_domain_.erase(found);
+    }
+  }
+  regions_.erase(region);
+}
+
+uint64_t PairRegions::bytes() const {
+  uint64_t sum = 0;
+  struct stat st;
+  for (const auto& [key, region] : regions_)
+    if (fstat(region.fd.get(), &st) == 0) sum += uint64_t(st.st_blocks) * 512;
+  return sum;
+}
+
+const PairRegion* PairRegions::opposite(const PairKey& key) const {
+  auto same = regions_.find({key.reader, key.writer, key.generation});
+  if (same != regions_.end()) return &same->second;
+  auto after = regions_.upper_bound({key.reader, key.writer, UINT32_MAX});
+  if (after == regions_.begin()) return nullptr;
+  const auto& [found, region] = *std::prev(after);
+  return found.writer == key.reader && found.reader == key.writer ? &region : nullptr;
+}
+
+}  // namespace sluice::monitor

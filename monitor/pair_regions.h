@@ -1,0 +1,55 @@
+// The regions between domains, as far as the coordinator has seen them: descriptors only.
+//
+// They are never mapped here: a read through a mapping would allocate the pages of a sparse
+// region, a read(2) does not. A region is let go as soon as one side has no process left, or its
+// memory would outlive both.
+#pragma once
+
+#include <map>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "monitor/descriptor.h"
+#include "shm/layout.h"
+
+namespace sluice::monitor {
+
+using shm::DomainId;
+
+struct PairKey {
+  DomainId writer, reader;
+  uint32_t generation;
+  auto operator<=>(const PairKey&) const = default;
+};
+
+struct PairRegion {
+  Descriptor fd;
+  // Who lives with either side's mapping: the domain itself, and children forked since.
+  std::vector<DomainId> writers, readers;
+};
+
+class PairRegions {
+ public:
+  // Whether the header of the region says what `key` says.
+  static bool is_valid(int fd, const PairKey& key);
+  void add(const PairKey& key, Descriptor fd);
+  // A child of `parent` shares what the parent has now.
+  void inherit(DomainId child, DomainId parent);
+  void remove(DomainId dead);
+
+  std::size_t count() const { return regions_.size(); }
+  uint64_t bytes() const;  // of memory in use
+  // The region from `reader` back to `writer`: of the same generation, else the newest.
+  const PairRegion* opposite(const PairKey& key) const;
+  const std::map<PairKey, PairRegion>& all() const { return regions_; }
+
+ private:
+  void forget_oldest(const PairKey& newest);
+  void erase(std::map<PairKey, PairRegion>::iterator region);
+
+  std::map<PairKey, PairRegion> regions_;
+  std::unordered_map<DomainId, std::vector<PairKey>> of_domain_;
+};
+
+}  // namespace sluice::monitor

@@ -1,0 +1,144 @@
+#include "monitor/post.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "shm/wake.h"
+
+namespace sluice::monitor {
+namespace {
+
+// A stopped server whose clients come and go by the thousand must not be dropped for it.
+constexpr std::size_t kMostPackets = 16384;
+constexpr std::size_t kMostFds = 1024;
+constexpr std::size_t kMostBytes = 32u << 20;
+constexpr std::size_t kMostLateReplies = 1024;
+
+}  // namespace
+
+// ---- packets ----------------------------------------------------------------------------
+
+void Post::send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
+                std::string_view text) {
+  if (to.doomed) return;
+  Sent sent = Sent::kFull;
+  if (to.outbox.empty()) sent = try_send(to, packet, fds.begin(), fds.size(), text);
+  if (sent == Sent::kYes) return announce(to, packet);
+  if (sent == Sent::kBroken) return clients_.doom(to);
+  queue(to, packet, fds, text);
+}
+
+Post::Sent Post::try_send(const Client& to, const shm::Packet& packet, const int* fds,
+                          std::size_t fd_count, std::string_view text) {
+  iovec parts[2] = {{const_cast<shm::Packet*>(&packet), sizeof packet},
+                    {const_cast<char*>(text.data()), text.size()}};
+  alignas(cmsghdr) char control[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int))] = {};
+  msghdr m{};
+  m.msg_iov = parts;
+  m.msg_iovlen = text.empty() ? 1 : 2;
+  if (fd_count != 0) {
+    m.msg_control = control;
+    m.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+    cmsghdr* c = CMSG_FIRSTHDR(&m);
+    *c = {CMSG_LEN(fd_count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+  }
+  ssize_t n = sendmsg(to.socket.get(), &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (n >= 0) return Sent::kYes;
+  // ETOOMANYREFS: too many descriptors are under way to this uid; they will arrive.
+  bool full = errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS;
+  return full ? Sent::kFull : Sent::kBroken;
+}
+
+void Post::queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
+                 std::string_view text) {
+  OutPacket out{packet, std::string(text), {}};
+  for (int fd : fds) out.fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  to.outbox_bytes += text.size();
+  to.outbox_fds += fds.size();
+  if (to.outbox.size() >= kMostPackets || to.outbox_bytes > kMostBytes || to.outbox_fds > kMostFds)
+    return clients_.doom(to);
+  if (to.outbox.empty())
+    events_.change(to.socket.get(), Source::kSocket, to.serial, EPOLLIN | EPOLLOUT);
+  to.outbox.push_back(std::move(out));
+}
+
+void Post::flush(Client& to) {
+  while (!to.outbox.empty() && !to.doomed) {
+    OutPacket& out = to.outbox.front();
+    int fds[shm::kMaxPacketFds];
+    for (std::size_t i = 0; i < out.fds.size(); ++i) fds[i] = out.fds[i].get();
+    Sent sent = try_send(to, out.header, fds, out.fds.size(), out.text);
+    if (sent == Sent::kFull) return;
+    if (sent == Sent::kBroken) return clients_.doom(to);
+    to.outbox_bytes -= out.text.size();
+    to.outbox_fds -= out.fds.size();
+    shm::Packet sent_header = out.header;
+    to.outbox.pop_front();
+    announce(to, sent_header);
+  }
+  if (to.doomed) return;
+  events_.change(to.socket.get(), Source::kSocket, to.serial, EPOLLIN);
+  if (to.leaving) clients_.doom(to);
+}
+
+void Post::dismiss(Client& client) {
+  client.leaving = true;
+  if (client.outbox.empty()) clients_.doom(client);
+}
+
+void Post::announce(Client& to, const shm::Packet& sent) {
+  // Counted from the packet on that brings the counter.
+  if (!to.reply_region || sent.type == shm::kWelcome) return;
+  to.reply_region->packets.fetch_add(1, std::memory_order_release);
+  knock(to);
+  shm::sleep_wake_fence();
+  bool sleeps = to.region->sleeping.load(std::memory_order_acquire) & 1;
+  if (sleeps) ring(to);
+}
+
+// Threads that wait for a reply or a packet wait on the doorbell.
+void Post::knock(Client& to) {
+  to.reply_region->doorbell.fetch_add(1, std::memory_order_release);
+  shm::futex_wake(to.reply_region->doorbell);
+}
+
+// ---- replies ----------------------------------------------------------------------------
+
+void Post::reply(Client& to, const shm::Message& message) {
+  if (to.doomed || !to.reply_region) return;
+  if (to.late_replies.empty() && to.replies.try_push(message)) return knock(to);
+  if (to.late_replies.empty()) late_.push_back(to.serial);
+  if (to.late_replies.size() >= kMostLateReplies) return clients_.doom(to);
+  to.late_replies.push_back(message);
+}
+
+void Post::deliver_late_replies() {
+  std::erase_if(late_, [this](uint32_t serial) {
+    Client* to = clients_.by_serial(serial);
+    if (to == nullptr) return true;
+    bool some = false;
+    while (!to->late_replies.empty() && to->replies.try_push(to->late_replies.front())) {
+      to->late_replies.pop_front();
+      some = true;
+    }
+    if (some) knock(*to);
+    return to->late_replies.empty();
+  });
+}
+
+// ---- bells ------------------------------------------------------------------------------
+
+void Post::ring(Client& client) {
+  if (!client.bell) return;
+  // The bell is the client's open file; one made blocking and full would stop everybody.
+  int flags = fcntl(client.bell.get(), F_GETFL);
+  if (!(flags & O_NONBLOCK)) fcntl(client.bell.get(), F_SETFL, flags | O_NONBLOCK);
+  uint64_t one = 1;
+  if (write(client.bell.get(), &one, sizeof one) == sizeof one) ++bells_;
+}
+
+}  // namespace sluice::monitor

@@ -1,0 +1,53 @@
+// Everything that goes out to clients: packets, replies, bells. Never blocks: what does not fit
+// waits in a bounded queue, and a client that lets it overflow is dropped.
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+#include "monitor/clients.h"
+#include "monitor/events.h"
+
+namespace sluice::monitor {
+
+class Post {
+ public:
+  Post(Events& events, Clients& clients) : events_(events), clients_(clients) {}
+
+  // The descriptors stay the caller's.
+  void send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds = {},
+            std::string_view text = {});
+  // The socket takes packets again.
+  void flush(Client& to);
+  // Sends what is queued, then closes.
+  void dismiss(Client& client);
+
+  void reply(Client& to, const shm::Message& message);
+  // Tries again to deliver replies that did not fit.
+  void deliver_late_replies();
+  bool has_late_replies() const { return !late_.empty(); }
+
+  void ring(Client& client);
+  uint64_t bells() const { return bells_; }
+
+ private:
+  enum class Sent { kYes, kFull, kBroken };
+  static Sent try_send(const Client& to, const shm::Packet& packet, const int* fds,
+                       std::size_t fd_count, std::string_view text);
+  void queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
+             std::string_view text);
+  void announce(Client& to, const shm::Packet& sent);
+  static void knock(Client& to);
+
+  Events& events_;
+  Clients& clients_;
+  std::vector<uint32_t> late_;  // serials of clients with late replies
+  uint64_t bells_ = 0;
+};
+
+inline shm::Packet make_packet(shm::PacketType type, DomainId domain = 0, uint32_t value = 0,
+                               uint32_t value2 = 0, int status = 0) {
+  return {shm::kMagic, shm::kProtocolVersion, type, uint16_t(status), domain, value, value2, 0};
+}
+
+}  // namespace sluice::monitor

@@ -1,0 +1,30 @@
+#include "monitor/reaper.h"
+
+namespace sluice::monitor {
+
+bool Reaper::bury() {
+  bool any = false;
+  // A burial tells others, who may turn out to be gone as well.
+  while (Client* client = clients_.next_doomed()) {
+    bury(*client);
+    any = true;
+  }
+  while (DomainId domain = watcher_.take_ended()) core_.remove(domain);
+  return any;
+}
+
+void Reaper::bury(Client& client) {
+  DomainId domain = client.domain;
+  if (client.stage == Stage::kWelcomed) {
+    transport_->leave(client);
+    ledger_.close(*client.region);
+    // The client holds the same open file, so that closing ours would not end the watch.
+    events_.remove(client.summons.get());
+  }
+  clients_.remove(client);
+  if (domain == shm::kNobody) return;
+  core_.remove(domain);
+  pairs_.remove(domain);
+}
+
+}  // namespace sluice::monitor

@@ -1,0 +1,174 @@
+#include "monitor/registrar.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "monitor/process.h"
+
+namespace sluice::monitor {
+namespace {
+
+// Only an eventfd can be written to without ever waiting for somebody else.
+bool is_eventfd(int fd) {
+  char target[32] = {};
+  std::string link = "/proc/self/fd/" + std::to_string(fd);
+  ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
+  return n > 0 && strcmp(target, "anon_inode:[eventfd]") == 0;
+}
+
+}  // namespace
+
+// ---- hello --------------------------------------------------------------------------------
+
+void Registrar::hello(Client& client, InPacket& packet) {
+  if (client.stage == Stage::kWelcomed) return clients_.doom(client);
+  int error = check_hello(client, packet);
+  if (error == 0) error = welcome(client, packet);
+  if (error != 0) refuse(client, error);
+}
+
+int Registrar::check_hello(const Client& client, const InPacket& packet) const {
+  if (packet.header.version != shm::kProtocolVersion) return EPROTO;
+  if (client.stage == Stage::kReserved && packet.header.domain != client.domain) return EPERM;
+  if (packet.fds.size() != 2 || !is_eventfd(packet.fds[1].get())) return EBADF;
+  return -shm::verify_region(packet.fds[0].get(), shm::kClientBytes, options_.protect);
+}
+
+int Registrar::welcome(Client& client, InPacket& packet) {
+  Descriptor replies;
+  int error = attach(client, packet);
+  if (error == 0) error = create_replies(client, replies);
+  if (error == 0) error = register_domain(client, packet.header.domain);
+  if (error != 0) return error;
+  int queue = transport_->queue_for(core_.domain(client.domain).identity.uid);
+  if (queue < -1) return -queue;
+  client.stage = Stage::kWelcomed;
+  transport_->join(client);
+  shm::Packet p = make_packet(shm::kWelcome, client.domain, options_.shared_queues,
+                              options_.protect == shm::Protect::kRegions);
+  if (queue < 0)
+    post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get()});
+  else
+    post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get(), queue});
+  return 0;
+}
+
+int Registrar::attach(Client& client, InPacket& packet) {
+  void* base = shm::map_readable(packet.fds[0].get(), shm::kClientBytes);
+  if (base == nullptr) return ENOMEM;
+  client.region = {base, shm::kClientBytes};
+  if (client.region->magic != shm::kMagic) return EBADF;
+  if (client.region->version != shm::kProtocolVersion) return EPROTO;
+  client.bell = std::move(packet.fds[1]);
+  // A bell for each client: whoever has one can also silence it.
+  client.summons = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  // Edge-triggered, so that nobody needs to read it.
+  bool watched = client.summons &&
+                 events_.add(client.summons.get(), Source::kSummons, client.serial,
+                             EPOLLIN | EPOLLET);
+  return watched ? 0 : EMFILE;
+}
+
+int Registrar::create_replies(Client& client, Descriptor& fd) {
+  int created = shm::create_region("sluice-replies", shm::kReplyBytes);
+  if (created < 0) return -created;
+  fd = Descriptor(created);
+  void* base = shm::map_writable(created, shm::kReplyBytes);
+  if (base == nullptr) return ENOMEM;
+  client.reply_region = {base, shm::kReplyBytes};
+  client.reply_region->magic = shm::kMagic;
+  client.reply_region->version = shm::kProtocolVersion;
+  client.requests = {&client.region->requests, &client.reply_region->requests_head};
+  client.replies = {&client.reply_region->replies, &client.region->replies_head};
+  return -shm::seal_region(created, shm::Protect::kRegions);
+}
+
+core::Identity Registrar::identity_of(const Client& client) const {
+  // What a child inherits, it keeps: its rights are those of the process that forked it.
+  uint32_t uid = client.stage == Stage::kReserved ? core_.domain(client.domain).identity.uid
+                                                  : client.uid;
+  return {uid, network_namespace(client.pid, client.socket.get()), client.pid};
+}
+
+int Registrar::register_domain(Client& client, DomainId wanted) {
+  core::Identity identity = identity_of(client);
+  if (identity.netns == 0) return EPERM;
+  client.process = open_process(client.pid);
+  if (client.process) events_.add(client.process.get(), Source::kProcess, client.serial);
+  if (client.stage == Stage::kReserved) {
+    if (!core_.enter(client.domain, identity)) return EPERM;
+  } else {
+    DomainId domain = core_.admit(identity, wanted);
+    if (domain == shm::kNobody) return ENOSPC;
+    clients_.enter_domain(client, domain);
+  }
+  client.reply_region->client = client.domain;
+  return 0;
+}
+
+void Registrar::refuse(Client& client, int error) {
+  client.reply_region = {};
+  post_.send(client, make_packet(shm::kWelcome, 0, 0, 0, error));
+  post_.dismiss(client);
+}
+
+// ---- fork ---------------------------------------------------------------------------------
+
+void Registrar::reserve(Client& client, const InPacket& packet) {
+  DomainId parent = packet.header.domain;
+  Client* p = clients_.by_domain(parent);
+  // The kernel vouches for the pid; the uid may have changed since the parent registered.
+  bool is_parent = p != nullptr && !p->doomed && p->stage == Stage::kWelcomed && p->pid == client.pid;
+  bool is_allowed = client.stage == Stage::kStranger && is_parent;
+  DomainId child = is_allowed ? core_.reserve(parent) : shm::kNobody;
+  if (child == shm::kNobody) {
+    post_.send(client, make_packet(shm::kReserved, 0, 0, 0, is_allowed ? ENOSPC : EPERM));
+    return post_.dismiss(client);
+  }
+  client.stage = Stage::kReserved;
+  clients_.enter_domain(client, child);
+  pairs_.inherit(child, parent);
+  // The hello will come from another process.
+  int on = 1;
+  setsockopt(client.socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  post_.send(client, make_packet(shm::kReserved, child));
+}
+
+// ---- pairs --------------------------------------------------------------------------------
+
+void Registrar::region(Client& client, InPacket& packet) {
+  DomainId peer_id = packet.header.domain;
+  Client* peer = clients_.by_domain(peer_id);
+  int error = accept_region(client, peer, packet);
+  if (error != 0)
+    return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));
+  uint32_t generation = packet.header.value;
+  post_.send(client, make_packet(shm::kPeer, peer_id, uint32_t(peer->pid)), {peer->bell.get()});
+  post_.send(*peer,
+             make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
+             {packet.fds[0].get(), client.bell.get()});
+  pairs_.add({client.domain, peer_id, generation}, std::move(packet.fds[0]));
+}
+
+int Registrar::accept_region(Client& client, Client* peer, const InPacket& packet) {
+  if (client.stage != Stage::kWelcomed) return EPERM;
+  if (peer == nullptr || peer->doomed || peer->stage != Stage::kWelcomed) return ESRCH;
+  if (packet.fds.size() != 1) return EBADF;
+  int fd = packet.fds[0].get();
+  PairKey key{client.domain, packet.header.domain, packet.header.value};
+  if (shm::verify_region(fd, shm::kPairBytes, options_.protect) != 0) return EBADF;
+  if (!PairRegions::is_valid(fd, key)) return EBADF;
+  return core_.pair(client.domain, packet.header.domain);
+}
+
+void Registrar::announce_pair(Client& client, const InPacket& packet) {
+  if (client.stage != Stage::kWelcomed) return;
+  core_.announce(client.domain, packet.header.domain, int32_t(packet.header.value2));
+}
+
+}  // namespace sluice::monitor

@@ -1,0 +1,53 @@
+// Registration: hello, reserve, the regions of pairs.
+#pragma once
+
+#include "monitor/core/coordinator_core.h"
+#include "monitor/directory.h"
+#include "monitor/options.h"
+#include "monitor/pair_regions.h"
+#include "monitor/post.h"
+#include "monitor/transport.h"
+
+namespace sluice::monitor {
+
+// A packet as it arrived. Descriptors that nobody takes are closed with it.
+struct InPacket {
+  shm::Packet header;
+  std::vector<Descriptor> fds;
+  int32_t pid = 0;  // SCM_CREDENTIALS, 0 if there were none
+};
+
+class Registrar {
+ public:
+  Registrar(const Options& options, Events& events, Clients& clients, core::CoordinatorCore& core,
+            Post& post, DirectoryRegion& directory, PairRegions& pairs)
+      : options_(options), events_(events), clients_(clients), core_(core), post_(post),
+        directory_(directory), pairs_(pairs) {}
+  void serve(Transport& transport) { transport_ = &transport; }
+
+  void hello(Client& client, InPacket& packet);
+  void reserve(Client& client, const InPacket& packet);
+  void region(Client& client, InPacket& packet);
+  void announce_pair(Client& client, const InPacket& packet);
+
+ private:
+  int check_hello(const Client& client, const InPacket& packet) const;
+  core::Identity identity_of(const Client& client) const;
+  int attach(Client& client, InPacket& packet);
+  int create_replies(Client& client, Descriptor& fd);
+  int register_domain(Client& client, DomainId wanted);
+  int welcome(Client& client, InPacket& packet);
+  void refuse(Client& client, int error);
+  int accept_region(Client& client, Client* peer, const InPacket& packet);
+
+  const Options& options_;
+  Events& events_;
+  Clients& clients_;
+  core::CoordinatorCore& core_;
+  Post& post_;
+  DirectoryRegion& directory_;
+  PairRegions& pairs_;
+  Transport* transport_ = nullptr;
+};
+
+}  // namespace sluice::monitor

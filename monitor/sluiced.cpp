@@ -1,0 +1,126 @@
+// sluiced: the coordinator daemon.
+#include <fcntl.h>
+#include <signal.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <CLI/CLI.hpp>
+
+#include "monitor/coordinator.h"
+#include "monitor/run_directory.h"
+
+namespace sluice::monitor {
+namespace {
+
+constexpr int kBadUsage = 2;
+
+// Returns the exit status, or -1 to go on.
+int parse(int argc, char** argv, Options& o) {
+  CLI::App app{"The Sluice coordinator: moves TCP connections between programs of this host that "
+               "run under `sluice run` into shared memory."};
+  std::string queues = "divided", poll = "adaptive", protect = "regions";
+  app.add_option("--dir", o.directory, "run directory")->default_str(standard_directory());
+  app.add_option("--queues", queues, "request queues: one per client, or one per user")
+      ->check(CLI::IsMember({"divided", "shared"}))->capture_default_str();
+  app.add_option("--poll", poll, "sleep when idle, or poll without end on a core of its own")
+      ->check(CLI::IsMember({"adaptive", "busy"}))->capture_default_str();
+  app.add_option("--cpu", o.cpu, "CPU to stay on")->check(CLI::Range(0, CPU_SETSIZE - 1));
+  app.add_option("--protect", protect, "regions: nobody can write what another wrote; none: only "
+                                       "to measure what protection costs")
+      ->check(CLI::IsMember({"none", "regions"}))->capture_default_str();
+  app.add_flag("--foreground", o.foreground, "stay in the foreground, log to stderr");
+  app.add_flag("--linger", o.linger, "leave one second after the last client");
+  app.set_version_flag("--version", "sluiced " SLUICE_VERSION " (protocol " +
+                                        std::to_string(shm::kProtocolVersion) + ")");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    fprintf(stderr, "sluiced: %s\n", e.what());
+    return kBadUsage;
+  }
+  o.directory = absolute_directory(o.directory.empty() ? standard_directory() : o.directory);
+  o.shared_queues = queues == "shared";
+  o.busy_poll = poll == "busy";
+  o.protect = protect == "none" ? shm::Protect::kNone : shm::Protect::kRegions;
+  return -1;
+}
+
+// Goes into the background. The parent stays until the child has said that it is ready, and
+// ends with the child's fate as its status. Returns the pipe to say it on.
+Descriptor daemonise() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) exit(1);
+  Descriptor ready_in(ends[0]), ready_out(ends[1]);
+  pid_t child = fork();
+  if (child < 0) exit(1);
+  if (child > 0) {
+    ready_out.close();
+    char byte;
+    bool is_ready = read(ready_in.get(), &byte, 1) == 1;
+    _exit(is_ready ? 0 : 1);
+  }
+  setsid();
+  return ready_out;
+}
+
+void leave_terminal(Descriptor ready) {
+  if (chdir("/") != 0) return;
+  Descriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (int fd : {0, 1, 2}) dup2(null.get(), fd);
+  if (write(ready.get(), "r", 1) != 1) return;
+}
+
+void log_to(const Options& o) {
+  std::shared_ptr<spdlog::logger> logger;
+  if (o.foreground)
+    logger = spdlog::stderr_color_st("sluiced");
+  else
+    logger = spdlog::basic_logger_st("sluiced", o.directory + "/log", true);
+  logger->set_pattern("%Y-%m-%d %H:%M:%S %n %l: %v");
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(logger);
+}
+
+int complain(const std::string& what) {
+  fprintf(stderr, "sluiced: %s\n", what.c_str());
+  return 1;
+}
+
+int run(const Options& o) {
+  if (std::string problem = create_directory(o.directory); !problem.empty())
+    return complain(problem);
+  Descriptor lock = lock_directory(o.directory);
+  if (!lock) return complain(o.directory + ": another coordinator runs here");
+  Descriptor ready;
+  if (!o.foreground) ready = daemonise();
+  umask(022);
+  log_to(o);
+  Coordinator coordinator(o);
+  if (std::string problem = coordinator.start(); !problem.empty()) return complain(problem);
+  if (!o.foreground) leave_terminal(std::move(ready));
+  spdlog::info("{} in {}", SLUICE_VERSION, o.directory);
+  coordinator.run();
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace sluice::monitor
+
+int main(int argc, char** argv) {
+  using namespace sluice::monitor;
+  Options options;
+  int status = parse(argc, argv, options);
+  if (status >= 0) return status;
+  try {
+    return run(options);
+  } catch (const std::exception& e) {
+    return complain(e.what());
+  }
+}

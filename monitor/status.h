@@ -1,0 +1,40 @@
+// What `sluice status` shows, as JSON. The names of its keys are an interface.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "monitor/core/coordinator_core.h"
+#include "monitor/ledger.h"
+#include "monitor/options.h"
+#include "monitor/pair_regions.h"
+#include "monitor/post.h"
+#include "monitor/transport.h"
+
+namespace sluice::monitor {
+
+class Status {
+ public:
+  Status(const Options& options, Clients& clients, core::CoordinatorCore& core, const Post& post,
+         const PairRegions& pairs, const Ledger& ledger)
+      : options_(options), clients_(clients), core_(core), post_(post), pairs_(pairs),
+        ledger_(ledger) {}
+  void serve(const Transport& transport) { transport_ = &transport; }
+
+  std::string json() const;
+
+ private:
+  uint64_t total(uint32_t counter) const;
+  uint64_t open_now(shm::Counter counter) const;
+
+  const Options& options_;
+  Clients& clients_;
+  core::CoordinatorCore& core_;
+  const Post& post_;
+  const PairRegions& pairs_;
+  const Ledger& ledger_;
+  const Transport* transport_ = nullptr;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace sluice::monitor

@@ -1,0 +1,31 @@
+// Answers `sluice status`, `sluice ss` and `sluice stop`.
+#pragma once
+
+#include <functional>
+
+#include "monitor/post.h"
+
+namespace sluice::monitor {
+
+class TextService {
+ public:
+  struct Sources {
+    std::function<std::string()> status;   // JSON object
+    std::function<std::string()> sockets;  // JSON array
+    std::function<void()> stop;
+    // Somebody is about to start a client: stay for a while.
+    std::function<void()> expect_client;
+  };
+  TextService(Post& post, Sources sources) : post_(post), sources_(std::move(sources)) {}
+
+  static bool serves(uint16_t packet_type);
+  void answer(Client& client, const shm::Packet& request);
+
+ private:
+  void send(Client& client, std::string_view text);
+
+  Post& post_;
+  Sources sources_;
+};
+
+}  // namespace sluice::monitor

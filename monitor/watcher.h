@@ -1,0 +1,29 @@
+// Waits for the end of processes that peers have announced but that have not registered.
+#pragma once
+
+#include <unordered_map>
+#include <vector>
+
+#include "monitor/events.h"
+#include "shm/layout.h"
+
+namespace sluice::monitor {
+
+class Watcher {
+ public:
+  explicit Watcher(Events& events) : events_(events) {}
+
+  void watch(shm::DomainId domain, int32_t pid);
+  void unwatch(shm::DomainId domain);
+  // Its pidfd has become readable.
+  void ended(shm::DomainId domain) { ended_.push_back(domain); }
+  // One domain that has ended, kNobody when there is none.
+  shm::DomainId take_ended();
+
+ private:
+  Events& events_;
+  std::unordered_map<shm::DomainId, Descriptor> watched_;
+  std::vector<shm::DomainId> ended_;
+};
+
+}  // namespace sluice::monitor

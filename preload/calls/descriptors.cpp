@@ -1,0 +1,180 @@
+// close(2), dup(2), fcntl(2), ioctl(2).
+#include <linux/sockios.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+
+#include "preload/dispatch.h"
+
+namespace sluice::preload {
+
+namespace {
+
+// Takes `fd` out of the table. The caller closes the kernel's descriptor.
+void drop(int fd) {
+  File* f;
+  {
+    Guard guard(control_lock);
+    f = descriptors.clear(fd);
+    if (f != nullptr) (void)f->remove_descriptor();
+  }
+  if (f != nullptr) f->release();
+}
+
+int close_one(int fd) {
+  if (is_own_descriptor(fd)) return -EBADF;  // a loop over all numbers does not end the shim
+  if (descriptors.peek(fd) != nullptr) drop(fd);
+  return libc.close(fd) == 0 ? 0 : -errno;
+}
+
+// `copy` is a new kernel descriptor for what `from` is.
+int share(int from, int copy) {
+  if (copy < 0) return -errno;
+  FileReference f(from);
+  if (f.get() == nullptr) return copy;
+  Guard guard(control_lock);
+  (void)descriptors.set(copy, f.get());
+  return copy;
+}
+
+template <class Dup>
+int dup_onto(int from, int to, Dup&& kernel_dup) {
+  if (is_own_descriptor(to)) return -EBADF;
+  if (from == to || (descriptors.peek(from) == nullptr && descriptors.peek(to) == nullptr)) {
+    int r = kernel_dup();
+    return r < 0 ? -errno : r;
+  }
+  if (libc.fcntl(from, F_GETFD) < 0) return -errno;  // then `to` stays open
+  if (descriptors.peek(to) != nullptr) drop(to);
+  return share(from, kernel_dup());
+}
+
+int status_flags(TcpSocket& s, int fd) {
+  int flags = libc.fcntl(fd, F_GETFL);
+  return flags < 0 ? -errno : (flags & ~O_NONBLOCK) | (s.nonblocking ? O_NONBLOCK : 0);
+}
+
+int set_status_flags(TcpSocket& s, int fd, int flags) {
+  s.nonblocking = (flags & O_NONBLOCK) != 0;
+  if (!s.real) return 0;  // the placeholder's flags are everybody's
+  return libc.fcntl(fd, F_SETFL, flags) == 0 ? 0 : -errno;
+}
+
+int do_fcntl(int fd, int command, void* argument) {
+  FileReference f(fd);
+  bool socket = f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket;
+  if (socket && command == F_GETFL) return status_flags(static_cast<TcpSocket&>(*f.get()), fd);
+  if (socket && command == F_SETFL) return set_status_flags(static_cast<TcpSocket&>(*f.get()), fd, int(long(argument)));
+  int r = libc.fcntl(fd, command, argument);
+  if (r < 0) return -errno;
+  if (f.get() != nullptr && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
+  return r;
+}
+
+int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
+  bool connected = s.state == TcpState::kConnected;
+  switch (request) {
+    case FIONBIO: {
+      if (argument == nullptr) return -EFAULT;
+      bool on = *static_cast<int*>(argument) != 0;
+      return set_status_flags(s, fd, O_RDWR | (on ? O_NONBLOCK : 0));
+    }
+    case FIONREAD:
+      if (!connected) break;
+      if (argument == nullptr) return -EFAULT;
+      *static_cast<int*>(argument) = int(s.readable_bytes());
+      return 0;
+    case SIOCOUTQ:
+    case SIOCOUTQNSD:
+      if (!connected) break;
+      if (argument == nullptr) return -EFAULT;
+      *static_cast<int*>(argument) = 0;  // what is in the ring has arrived: the kernel would have its ACK
+      return 0;
+    default:
+      break;
+  }
+  int r = libc.ioctl(fd, request, argument);
+  return r < 0 ? -errno : r;
+}
+
+// Calls `f(first, last)` for the stretches of [first, last] without descriptors of the shim's.
+template <class F>
+int around_own(unsigned first, unsigned last, F&& f) {
+  unsigned begin = first;
+  for (unsigned fd = first; fd <= last && fd < 16384; ++fd) {
+    if (!is_own_descriptor(int(fd))) continue;
+    if (fd > begin && f(begin, fd - 1) != 0) return -errno;
+    begin = fd + 1;
+  }
+  return begin <= last && f(begin, last) != 0 ? -errno : 0;
+}
+
+int do_close_range(unsigned first, unsigned last, int flags) {
+  if (first > last || (flags & ~int{CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE}) != 0) return -EINVAL;
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0)
+    for (unsigned fd = first; fd <= last && fd < descriptors.high_water(); ++fd)
+      if (descriptors.peek(int(fd)) != nullptr) drop(int(fd));
+  return around_own(first, last, [&](unsigned a, unsigned b) { return libc.close_range(a, b, flags); });
+}
+
+}  // namespace
+
+INTERPOSE(int, close, (int fd)) {
+  be_ready();
+  if (descriptors.peek(fd) == nullptr && !is_own_descriptor(fd)) [[likely]] return libc.close(fd);
+  return finish(close_one(fd));
+}
+
+INTERPOSE(int, dup, (int fd)) {
+  be_ready();
+  return finish(share(fd, libc.dup(fd)));
+}
+
+INTERPOSE(int, dup2, (int from, int to)) {
+  be_ready();
+  return finish(dup_onto(from, to, [&] { return libc.dup2(from, to); }));
+}
+
+INTERPOSE(int, dup3, (int from, int to, int flags)) {
+  be_ready();
+  return finish(dup_onto(from, to, [&] { return libc.dup3(from, to, flags); }));
+}
+
+INTERPOSE(int, fcntl, (int fd, int command, ...)) {
+  va_list list;
+  va_start(list, command);
+  void* argument = va_arg(list, void*);
+  va_end(list);
+  be_ready();
+  if (descriptors.peek(fd) == nullptr) return libc.fcntl(fd, command, argument);
+  return finish(do_fcntl(fd, command, argument));
+}
+
+INTERPOSE(int, fcntl64, (int fd, int command, ...)) {
+  va_list list;
+  va_start(list, command);
+  void* argument = va_arg(list, void*);
+  va_end(list);
+  return fcntl(fd, command, argument);
+}
+
+INTERPOSE(int, ioctl, (int fd, unsigned long request, ...)) {
+  va_list list;
+  va_start(list, request);
+  void* argument = va_arg(list, void*);
+  va_end(list);
+  return on_socket(fd, [&](TcpSocket& s) { return do_ioctl(s, fd, request, argument); },
+                   [&] { return libc.ioctl(fd, request, argument); });
+}
+
+INTERPOSE(int, close_range, (unsigned first, unsigned last, int flags)) {
+  be_ready();
+  return finish(do_close_range(first, last, flags));
+}
+
+INTERPOSE(void, closefrom, (int first)) {
+  be_ready();
+  (void)do_close_range(first < 0 ? 0u : unsigned(first), ~0u, 0);
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,75 @@
+// read(2), write(2) and their vectors.
+#include "preload/dispatch.h"
+#include "preload/iov_cursor.h"
+
+namespace sluice::preload {
+
+namespace {
+ssize_t receive(TcpSocket& s, void* buf, size_t n, int flags) {
+  iovec iov{buf, n};
+  return s.receive(&iov, 1, flags);
+}
+// A positioned call on a stream: only "at the current position" (-1) is allowed.
+int vector_error(int count, off64_t offset) { return count < 0 || count > 1024 ? -EINVAL : offset != -1 ? -ESPIPE : 0; }
+int flags_of(int rwf) { return (rwf & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
+}  // namespace
+
+INTERPOSE(ssize_t, read, (int fd, void* buf, size_t n)) {
+  return on_connection(fd, [&](TcpSocket& s) { return n == 0 ? 0 : receive(s, buf, n, 0); },
+                       [&] { return libc.read(fd, buf, n); });
+}
+
+INTERPOSE(ssize_t, readv, (int fd, const iovec* iov, int count)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) -> ssize_t {
+                         if (count < 0 || count > 1024) return -EINVAL;
+                         return total_bytes(iov, count) == 0 ? 0 : s.receive(iov, count, 0);
+                       },
+                       [&] { return libc.readv(fd, iov, count); });
+}
+
+INTERPOSE(ssize_t, write, (int fd, const void* buf, size_t n)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) {
+                         iovec iov{const_cast<void*>(buf), n};
+                         return s.send(&iov, 1, 0);
+                       },
+                       [&] { return libc.write(fd, buf, n); });
+}
+
+INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) -> ssize_t {
+                         if (count < 0 || count > 1024) return -EINVAL;
+                         return s.send(iov, count, 0);
+                       },
+                       [&] { return libc.writev(fd, iov, count); });
+}
+
+INTERPOSE(ssize_t, preadv2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) -> ssize_t {
+                         int error = vector_error(count, offset);
+                         return error != 0 ? error : s.receive(iov, count, flags_of(flags));
+                       },
+                       [&] { return libc.preadv2(fd, iov, count, offset, flags); });
+}
+
+INTERPOSE(ssize_t, preadv64v2, (int fd, const iovec* iov, int count, off64_t offset, int flags)) {
+  return preadv2(fd, iov, count, offset, flags);
+}
+
+INTERPOSE(ssize_t, pwritev2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) -> ssize_t {
+                         int error = vector_error(count, offset);
+                         return error != 0 ? error : s.send(iov, count, flags_of(flags));
+                       },
+                       [&] { return libc.pwritev2(fd, iov, count, offset, flags); });
+}
+
+INTERPOSE(ssize_t, pwritev64v2, (int fd, const iovec* iov, int count, off64_t offset, int flags)) {
+  return pwritev2(fd, iov, count, offset, flags);
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,221 @@
+// poll(2), select(2): descriptors of ours from shared memory, the others from the kernel, one wait.
+#include <stdlib.h>
+#include <string.h>
+
+#include "preload/dispatch.h"
+#include "preload/peers.h"
+#include "preload/signals.h"
+
+namespace sluice::preload {
+
+namespace {
+
+// poll's bits and epoll's are the same numbers.
+static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP &&
+              POLLRDHUP == EPOLLRDHUP && POLLRDNORM == EPOLLRDNORM && POLLWRNORM == EPOLLWRNORM);
+
+constexpr int kKernelSpins = 48;
+
+bool any_ours(const pollfd* fds, nfds_t count) {
+  for (nfds_t i = 0; i < count; ++i)
+    if (fds[i].fd >= 0 && descriptors.peek(fds[i].fd) != nullptr) return true;
+  return false;
+}
+
+// One call of poll: the program's array, and beside it what the kernel is asked.
+class PollCall {
+ public:
+  PollCall(pollfd* fds, nfds_t count) : fds_(fds), count_(count) {
+    if (count + 1 > kInline) kernel_ = static_cast<pollfd*>(malloc((count + 1) * sizeof *kernel_));
+  }
+  ~PollCall() {
+    if (kernel_ != inline_) free(kernel_);
+  }
+
+  int run(const Deadline& deadline, const sigset_t* mask) {
+    if (kernel_ == nullptr) return -ENOMEM;
+    uint32_t seen = signal_counts.any;
+    prepare();
+    for (;;) {
+      int n = look();
+      if (n != 0 || deadline.passed()) return n;
+      if (spin()) continue;
+      peers.enter();
+      peers.begin_sleep();
+      shm::sleep_wake_fence();
+      long r = ours_ready() || peers.has_news() ? 0 : sleep_in_poll(kernel_, count_, deadline, mask, seen);
+      peers.end_sleep();
+      peers.leave();
+      if (r < 0) return int(r);
+    }
+  }
+
+ private:
+  // The kernel looks at what is its own, and at a listener or epoll set too.
+  void prepare() {
+    Guard guard(control_lock);
+    for (nfds_t i = 0; i < count_; ++i) {
+      kernel_[i] = {fds_[i].fd, fds_[i].events, 0};
+      File* f = fds_[i].fd >= 0 ? descriptors.peek(fds_[i].fd) : nullptr;
+      if (f == nullptr) {
+        has_kernel_ |= fds_[i].fd >= 0;
+        continue;
+      }
+      if (f->kind() == FileKind::kEpollSet) {
+        static_cast<EpollSet*>(f)->be_watched();
+      } else if (auto* s = static_cast<TcpSocket*>(f); s->state == TcpState::kListening) {
+        s->note_interest(fds_[i].fd);
+      } else {
+        kernel_[i].fd = -1;
+        continue;
+      }
+      has_kernel_ = true;
+    }
+  }
+  // Under control_lock.
+  short events_at(nfds_t i) {
+    File* f = fds_[i].fd >= 0 ? descriptors.peek(fds_[i].fd) : nullptr;
+    if (f == nullptr) return 0;
+    uint32_t events = f->kind() == FileKind::kTcpSocket ? static_cast<TcpSocket*>(f)->poll_events()
+                      : static_cast<EpollSet*>(f)->has_ready() ? uint32_t{EPOLLIN | EPOLLRDNORM} : 0;
+    return short(events & (uint32_t(uint16_t(fds_[i].events)) | POLLERR | POLLHUP));
+  }
+  bool ours_ready() {
+    Guard guard(control_lock);
+    peers.drain();
+    for (nfds_t i = 0; i < count_; ++i)
+      if (events_at(i) != 0) return true;
+    return false;
+  }
+  int look() {
+    if (has_kernel_) {
+      int r = libc.poll(kernel_, count_, 0);
+      if (r < 0) return -errno;
+    }
+    Guard guard(control_lock);
+    peers.drain();
+    int n = 0;
+    for (nfds_t i = 0; i < count_; ++i) {
+      fds_[i].revents = short((has_kernel_ && kernel_[i].fd >= 0 ? kernel_[i].revents : 0) | events_at(i));
+      n += fds_[i].revents != 0;
+    }
+    return n;
+  }
+  bool spin() {
+    if (!peers.any()) return false;
+    int looks = 0;
+    peers.enter();
+    peers.note_cpu();
+    auto ready = [&] {
+      if (peers.has_news()) return true;
+      return has_kernel_ && ++looks % kKernelSpins == 0 && libc.poll(kernel_, count_, 0) > 0;
+    };
+    bool found = Spinner::until(ready, peers.a_remote_cpu());
+    peers.leave();
+    return found;
+  }
+
+  static constexpr nfds_t kInline = 64;
+  pollfd* fds_;
+  nfds_t count_;
+  bool has_kernel_ = false;
+  pollfd inline_[kInline];
+  pollfd* kernel_ = inline_;
+};
+
+int poll_files(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask) {
+  return finish(PollCall(fds, count).run(deadline, mask));
+}
+
+// ---- select ---------------------------------------------------------------------------------
+
+constexpr short kReadBits = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR;
+constexpr short kWriteBits = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR;
+
+bool has(const fd_set* s, int fd) {
+  return s != nullptr && (reinterpret_cast<const unsigned char*>(s)[fd / 8] >> (fd % 8) & 1) != 0;
+}
+void put(fd_set* s, int fd) { reinterpret_cast<unsigned char*>(s)[fd / 8] |= uint8_t(1u << (fd % 8)); }
+void clear(fd_set* s, int count) {
+  if (s != nullptr) memset(s, 0, size_t((count + 63) / 64 * 8));
+}
+
+bool any_ours(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
+  for (int fd = 0; fd < count && fd < int(descriptors.high_water()); ++fd)
+    if (descriptors.peek(fd) != nullptr && (has(r, fd) || has(w, fd) || has(e, fd))) return true;
+  return false;
+}
+
+int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& deadline, const sigset_t* mask) {
+  auto* fds = static_cast<pollfd*>(malloc(size_t(count) * sizeof(pollfd)));
+  if (fds == nullptr) return -ENOMEM;
+  nfds_t n = 0;
+  for (int fd = 0; fd < count; ++fd) {
+    short events = short((has(r, fd) ? POLLIN | POLLRDNORM : 0) | (has(w, fd) ? POLLOUT | POLLWRNORM : 0) |
+                         (has(e, fd) ? POLLPRI : 0));
+    if (events != 0) fds[n++] = {fd, events, 0};
+  }
+  int result = PollCall(fds, n).run(deadline, mask);
+  if (result >= 0) {
+    clear(r, count);
+    clear(w, count);
+    clear(e, count);
+    result = 0;
+  }
+  for (nfds_t i = 0; i < n && result >= 0; ++i) {
+    const pollfd& p = fds[i];
+    if ((p.revents & POLLNVAL) != 0) {
+      result = -EBADF;
+      break;
+    }
+    auto report = [&](fd_set* s, short asked, short bits) {
+      if ((p.events & asked) == 0 || (p.revents & bits) == 0) return;
+      put(s, p.fd);
+      ++result;
+    };
+    report(r, POLLIN, kReadBits);
+    report(w, POLLOUT, kWriteBits);
+    report(e, POLLPRI, POLLPRI);
+  }
+  free(fds);
+  return result;
+}
+
+}  // namespace
+
+INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
+  be_ready();
+  if (!any_ours(fds, count)) return libc.poll(fds, count, timeout);
+  return poll_files(fds, count, Deadline::in_ms(timeout), nullptr);
+}
+
+INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)) {
+  be_ready();
+  if (!any_ours(fds, count)) return libc.ppoll(fds, count, timeout, mask);
+  return poll_files(fds, count, Deadline::in(timeout), mask);
+}
+
+INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* timeout)) {
+  be_ready();
+  if (count < 0 || !any_ours(count, r, w, e)) return libc.select(count, r, w, e, timeout);
+  timespec t{};
+  if (timeout != nullptr) {
+    if (timeout->tv_sec < 0 || timeout->tv_usec < 0) return finish(-EINVAL);
+    t = {timeout->tv_sec, timeout->tv_usec * 1000};
+  }
+  Deadline deadline = Deadline::in(timeout != nullptr ? &t : nullptr);
+  int n = select_files(count, r, w, e, deadline, nullptr);
+  if (timeout != nullptr && !deadline.is_never()) {
+    timespec left = deadline.left();
+    *timeout = {left.tv_sec, left.tv_nsec / 1000};  // as Linux does
+  }
+  return finish(n);
+}
+
+INTERPOSE(int, pselect, (int count, fd_set* r, fd_set* w, fd_set* e, const timespec* timeout, const sigset_t* mask)) {
+  be_ready();
+  if (count < 0 || !any_ours(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
+  return finish(select_files(count, r, w, e, Deadline::in(timeout), mask));
+}
+
+}  // namespace sluice::preload

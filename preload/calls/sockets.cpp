@@ -1,0 +1,218 @@
+// socket(2) to setsockopt(2).
+#include "preload/coordinator_link.h"
+#include "preload/dispatch.h"
+#include "preload/files/socket_options.h"
+#include "preload/materialize.h"
+#include "preload/peers.h"
+#include "preload/signals.h"
+
+namespace sluice::preload {
+
+namespace {
+
+bool is_ours(int family, int type, int protocol) {
+  bool inet = family == AF_INET || family == AF_INET6;
+  return inet && (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP) &&
+         coordinator.enabled();
+}
+
+// Puts `s` behind a new placeholder. The descriptor or -errno, and then `s` is untouched.
+int install(TcpSocket& s, int flags) {
+  int fd = create_placeholder(s.family, flags & SOCK_CLOEXEC);
+  if (fd < 0) return fd;
+  Guard guard(control_lock);
+  if (descriptors.set(fd, &s)) return fd;
+  libc.close(fd);
+  return -EMFILE;
+}
+
+int create(int family, int type) {
+  TcpSocket* s;
+  {
+    Guard guard(control_lock);
+    s = create_socket(family);
+  }
+  if (s == nullptr) return -ENOBUFS;
+  s->nonblocking = (type & SOCK_NONBLOCK) != 0;
+  int fd = install(*s, type);
+  if (fd < 0) {
+    Guard guard(control_lock);
+    destroy_socket(s);
+  }
+  return fd;
+}
+
+// The kernel takes the socket over, descriptor and all.
+int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t length) {
+  uint32_t released = 0;
+  {
+    Guard guard(control_lock);
+    if (int error = make_real(fd, s); error != 0) return error;
+    hand_to_kernel(s, -1, released);
+  }
+  while (released-- > 0) s.release();
+  return libc.connect(fd, addr, length) == 0 ? 0 : -errno;
+}
+
+int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
+  TcpSocket* s;
+  {
+    Guard guard(control_lock);
+    listener.note_interest(fd);
+    if (listener.backlog.first == nullptr) peers.drain();
+    s = listener.backlog.first;
+    if (s == nullptr) return -EAGAIN;
+  }
+  int placeholder = create_placeholder(listener.family, flags & SOCK_CLOEXEC);
+  if (placeholder < 0) return placeholder;
+  Guard guard(control_lock);
+  s = listener.pop_backlog();
+  if (s == nullptr || !descriptors.set(placeholder, s)) {  // another thread was faster
+    libc.close(placeholder);
+    return -EAGAIN;
+  }
+  s->nonblocking = (flags & SOCK_NONBLOCK) != 0;
+  format_name(s->remote, s->family, addr, length);
+  return placeholder;
+}
+
+int accept_kernel(int fd, sockaddr* addr, socklen_t* length, int flags) {
+  int accepted = libc.accept4(fd, addr, length, flags);
+  if (accepted < 0) return -errno;
+  coordinator.count(shm::kKernelAccepts);
+  return accepted;
+}
+
+// A call of accept never waits in the kernel, where it would not see our connections.
+int accept_now(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
+  int n = accept_ours(listener, fd, addr, length, flags);
+  if (n != -EAGAIN) return n;
+  pollfd p{fd, POLLIN, 0};
+  if (!listener.nonblocking && libc.poll(&p, 1, 0) == 0) return -EAGAIN;
+  return accept_kernel(fd, addr, length, flags);
+}
+
+int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
+  if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) return -EINVAL;
+  if (listener.state != TcpState::kListening) return -EINVAL;
+  uint32_t seen_unrestarted = signal_counts.unrestarted;
+  Deadline deadline = Deadline::in_us(listener.receive_timeout_us);
+  for (;;) {
+    int n = accept_now(listener, fd, addr, length, flags);
+    if (n != -EAGAIN || listener.nonblocking) return n;
+    if (deadline.passed()) return -EAGAIN;
+    uint32_t seen = signal_counts.any;
+    if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
+    pollfd p[2] = {{fd, POLLIN, 0}, {}};
+    long r = 0;
+    auto ready = [&] { return peers.has_news(); };
+    peers.enter();
+    bool spun = peers.any() && Spinner::until(ready, peers.a_remote_cpu());
+    if (!spun) {
+      peers.begin_sleep();
+      shm::sleep_wake_fence();
+      if (!peers.has_news() && listener.backlog.first == nullptr) r = sleep_in_poll(p, 1, deadline, nullptr, seen);
+      peers.end_sleep();
+    }
+    peers.leave();
+    bool interrupted = signal_counts.unrestarted != seen_unrestarted || (!deadline.is_never() && signal_counts.any != seen);
+    if (r == -EINTR && interrupted) return -EINTR;
+    if ((p[0].revents & (POLLERR | POLLHUP)) != 0 && (p[0].revents & POLLIN) == 0) return -EINVAL;  // shut down
+  }
+}
+
+}  // namespace
+
+INTERPOSE(int, socket, (int family, int type, int protocol)) {
+  be_ready();
+  if (!is_ours(family, type, protocol)) return libc.socket(family, type, protocol);
+  return finish(create(family, type));
+}
+
+INTERPOSE(int, bind, (int fd, const sockaddr* addr, socklen_t length)) {
+  return on_socket(fd,
+                   [&](TcpSocket& s) -> int {
+                     if (s.state == TcpState::kConnected) return -EINVAL;
+                     Guard guard(control_lock);
+                     if (int error = make_real(fd, s); error != 0) return error;
+                     if (libc.bind(fd, addr, length) != 0) return -errno;
+                     s.bound = true;
+                     return 0;
+                   },
+                   [&] { return libc.bind(fd, addr, length); });
+}
+
+INTERPOSE(int, listen, (int fd, int backlog)) {
+  return on_socket(fd,
+                   [&](TcpSocket& s) {
+                     Guard guard(control_lock);
+                     return s.listen(fd, backlog);
+                   },
+                   [&] { return libc.listen(fd, backlog); });
+}
+
+INTERPOSE(int, accept4, (int fd, sockaddr* addr, socklen_t* length, int flags)) {
+  return on_socket(fd, [&](TcpSocket& s) { return do_accept(s, fd, addr, length, flags); },
+                   [&] { return libc.accept4(fd, addr, length, flags); });
+}
+
+INTERPOSE(int, accept, (int fd, sockaddr* addr, socklen_t* length)) {
+  return on_socket(fd, [&](TcpSocket& s) { return do_accept(s, fd, addr, length, 0); },
+                   [&] { return libc.accept(fd, addr, length); });
+}
+
+INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
+  return on_socket(fd,
+                   [&](TcpSocket& s) -> int {
+                     shm::SocketName to;
+                     int r = 1;
+                     if (parse_name(addr, length, to) == 0) {
+                       Guard guard(control_lock);
+                       r = s.connect(fd, to);
+                     } else if (s.state != TcpState::kUnconnected) {
+                       return -EISCONN;
+                     }
+                     return r == 1 ? connect_in_kernel(s, fd, addr, length) : r;
+                   },
+                   [&] { return libc.connect(fd, addr, length); });
+}
+
+INTERPOSE(int, shutdown, (int fd, int how)) {
+  return on_socket(fd,
+                   [&](TcpSocket& s) -> int {
+                     if (s.state != TcpState::kListening) return s.shut_down(how);
+                     return libc.shutdown(fd, how) == 0 ? 0 : -errno;
+                   },
+                   [&] { return libc.shutdown(fd, how); });
+}
+
+INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) {
+                         format_name(s.local, s.family, addr, length);
+                         return 0;
+                       },
+                       [&] { return libc.getsockname(fd, addr, length); });
+}
+
+INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
+  return on_connection(fd,
+                       [&](TcpSocket& s) -> int {
+                         if (s.reset_noted) return -ENOTCONN;
+                         format_name(s.remote, s.family, addr, length);
+                         return 0;
+                       },
+                       [&] { return libc.getpeername(fd, addr, length); });
+}
+
+INTERPOSE(int, getsockopt, (int fd, int level, int name, void* value, socklen_t* length)) {
+  return on_socket(fd, [&](TcpSocket& s) { return get_option(s, fd, level, name, value, length); },
+                   [&] { return libc.getsockopt(fd, level, name, value, length); });
+}
+
+INTERPOSE(int, setsockopt, (int fd, int level, int name, const void* value, socklen_t length)) {
+  return on_socket(fd, [&](TcpSocket& s) { return set_option(s, fd, level, name, value, length); },
+                   [&] { return libc.setsockopt(fd, level, name, value, length); });
+}
+
+}  // namespace sluice::preload

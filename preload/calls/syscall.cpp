@@ -1,0 +1,97 @@
+// syscall(2): programs that make system calls by number (libuv closes so) get the same
+// treatment. Everything else goes to libc with its six arguments.
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#include "preload/dispatch.h"
+
+namespace sluice::preload {
+
+namespace {
+
+struct Arguments {
+  long a[6];
+  int fd(int i) const { return int(a[i]); }
+  template <class T>
+  T* pointer(int i) const { return reinterpret_cast<T*>(a[i]); }
+  size_t size(int i) const { return size_t(a[i]); }
+};
+
+// True if `number` is a call that the shim knows; then `result` is what it returned.
+bool known(long number, const Arguments& x, long& result) {
+  switch (number) {
+    case SYS_read: result = read(x.fd(0), x.pointer<void>(1), x.size(2)); return true;
+    case SYS_write: result = write(x.fd(0), x.pointer<void>(1), x.size(2)); return true;
+    case SYS_readv: result = readv(x.fd(0), x.pointer<iovec>(1), x.fd(2)); return true;
+    case SYS_writev: result = writev(x.fd(0), x.pointer<iovec>(1), x.fd(2)); return true;
+    case SYS_close: result = close(x.fd(0)); return true;
+    case SYS_dup: result = dup(x.fd(0)); return true;
+    case SYS_dup3: result = dup3(x.fd(0), x.fd(1), x.fd(2)); return true;
+    case SYS_fcntl: result = fcntl(x.fd(0), x.fd(1), x.pointer<void>(2)); return true;
+    case SYS_ioctl: result = ioctl(x.fd(0), x.size(1), x.pointer<void>(2)); return true;
+    case SYS_close_range: result = close_range(unsigned(x.a[0]), unsigned(x.a[1]), x.fd(2)); return true;
+    case SYS_socket: result = socket(x.fd(0), x.fd(1), x.fd(2)); return true;
+    case SYS_bind: result = bind(x.fd(0), x.pointer<sockaddr>(1), socklen_t(x.a[2])); return true;
+    case SYS_listen: result = listen(x.fd(0), x.fd(1)); return true;
+    case SYS_accept4: result = accept4(x.fd(0), x.pointer<sockaddr>(1), x.pointer<socklen_t>(2), x.fd(3)); return true;
+    case SYS_connect: result = connect(x.fd(0), x.pointer<sockaddr>(1), socklen_t(x.a[2])); return true;
+    case SYS_shutdown: result = shutdown(x.fd(0), x.fd(1)); return true;
+    case SYS_getsockname: result = getsockname(x.fd(0), x.pointer<sockaddr>(1), x.pointer<socklen_t>(2)); return true;
+    case SYS_getpeername: result = getpeername(x.fd(0), x.pointer<sockaddr>(1), x.pointer<socklen_t>(2)); return true;
+    case SYS_getsockopt:
+      result = getsockopt(x.fd(0), x.fd(1), x.fd(2), x.pointer<void>(3), x.pointer<socklen_t>(4));
+      return true;
+    case SYS_setsockopt:
+      result = setsockopt(x.fd(0), x.fd(1), x.fd(2), x.pointer<void>(3), socklen_t(x.a[4]));
+      return true;
+    case SYS_recvfrom:
+      result = recvfrom(x.fd(0), x.pointer<void>(1), x.size(2), x.fd(3), x.pointer<sockaddr>(4), x.pointer<socklen_t>(5));
+      return true;
+    case SYS_sendto:
+      result = sendto(x.fd(0), x.pointer<void>(1), x.size(2), x.fd(3), x.pointer<sockaddr>(4), socklen_t(x.a[5]));
+      return true;
+    case SYS_recvmsg: result = recvmsg(x.fd(0), x.pointer<msghdr>(1), x.fd(2)); return true;
+    case SYS_sendmsg: result = sendmsg(x.fd(0), x.pointer<msghdr>(1), x.fd(2)); return true;
+    case SYS_sendfile: result = sendfile(x.fd(0), x.fd(1), x.pointer<off_t>(2), x.size(3)); return true;
+    case SYS_epoll_ctl: result = epoll_ctl(x.fd(0), x.fd(1), x.fd(2), x.pointer<epoll_event>(3)); return true;
+    case SYS_epoll_pwait:
+      result = epoll_pwait(x.fd(0), x.pointer<epoll_event>(1), x.fd(2), x.fd(3), x.pointer<sigset_t>(4));
+      return true;
+    case SYS_epoll_pwait2:
+      result = epoll_pwait2(x.fd(0), x.pointer<epoll_event>(1), x.fd(2), x.pointer<timespec>(3), x.pointer<sigset_t>(4));
+      return true;
+    case SYS_ppoll:
+      result = ppoll(x.pointer<pollfd>(0), nfds_t(x.a[1]), x.pointer<timespec>(2), x.pointer<sigset_t>(3));
+      return true;
+#ifdef SYS_accept
+    case SYS_accept: result = accept(x.fd(0), x.pointer<sockaddr>(1), x.pointer<socklen_t>(2)); return true;
+#endif
+#ifdef SYS_dup2
+    case SYS_dup2: result = dup2(x.fd(0), x.fd(1)); return true;
+#endif
+#ifdef SYS_epoll_wait
+    case SYS_epoll_wait: result = epoll_wait(x.fd(0), x.pointer<epoll_event>(1), x.fd(2), x.fd(3)); return true;
+#endif
+#ifdef SYS_poll
+    case SYS_poll: result = poll(x.pointer<pollfd>(0), nfds_t(x.a[1]), x.fd(2)); return true;
+#endif
+    default: return false;
+  }
+}
+
+}  // namespace
+
+INTERPOSE(long, syscall, (long number, ...)) {
+  Arguments x;
+  va_list list;
+  va_start(list, number);
+  for (long& a : x.a) a = va_arg(list, long);
+  va_end(list);
+  be_ready();
+  long result;
+  if (known(number, x, result)) return result;
+  return libc.syscall(number, x.a[0], x.a[1], x.a[2], x.a[3], x.a[4], x.a[5]);
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,360 @@
+#include "preload/coordinator_link.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "preload/descriptor_table.h"
+#include "preload/libc.h"
+#include "preload/sleep.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+constinit CoordinatorLink coordinator;
+
+namespace {
+
+constexpr uint64_t kRetryNs = 10'000'000;
+constexpr int64_t kReplyMs = 500;
+
+int send_packet(int socket, const Packet& p, const int* fds, int count) {
+  iovec iov{const_cast<Packet*>(&p), sizeof p};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))];
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  if (count > 0) {
+    m.msg_control = control;
+    m.msg_controllen = CMSG_SPACE(size_t(count) * sizeof(int));
+    cmsghdr* c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(size_t(count) * sizeof(int));
+    memcpy(CMSG_DATA(c), fds, size_t(count) * sizeof(int));
+  }
+  ssize_t n;
+  do n = libc.sendmsg(socket, &m, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  return n < 0 ? -errno : 0;
+}
+
+// 0, or -errno (-ENOTCONN at the end). Descriptors arrive at high numbers.
+int receive_packet(int socket, ReceivedPacket& out, int flags) {
+  iovec iov{&out.packet, sizeof out.packet};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))];
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = sizeof control;
+  out.fd_count = 0;
+  ssize_t n;
+  do n = libc.recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return -errno;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    int count = int((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < count && out.fd_count < kMaxPacketFds; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + size_t(i) * sizeof(int), sizeof fd);
+      out.fds[out.fd_count++] = move_high(fd);
+    }
+  }
+  if (n == 0) return -ENOTCONN;
+  bool sound = n == ssize_t(sizeof(Packet)) && out.packet.magic == kMagic;
+  return sound ? 0 : -EPROTO;
+}
+
+Packet make_packet(uint16_t type, DomainId domain, uint32_t value = 0, uint32_t value2 = 0) {
+  return {kMagic, kProtocolVersion, type, 0, domain, value, value2, 0};
+}
+
+void complain(const char* directory, const char* what) {
+  char line[256];
+  int n = snprintf(line, sizeof line, "sluice: %s: %s; staying on the kernel\n", directory, what);
+  if (n > 0) (void)!libc.write(2, line, size_t(n));
+}
+
+}  // namespace
+
+void CoordinatorLink::init(const char* directory) {
+  if (directory == nullptr || strlen(directory) >= sizeof directory_path_) return;
+  strcpy(directory_path_, directory);
+}
+
+bool CoordinatorLink::connect_socket(int& socket) {
+  sockaddr_un a{};
+  a.sun_family = AF_UNIX;
+  snprintf(a.sun_path, sizeof a.sun_path, "%s/%s", directory_path_, kSocketName);
+  int s = libc.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (s < 0) return false;
+  timeval limit{1, 0};
+  libc.setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  libc.setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  if (libc.connect(s, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0) {
+    libc.close(s);
+    return false;
+  }
+  socket = move_high(s);
+  return true;
+}
+
+int CoordinatorLink::client_region() {
+  int fd = create_region("sluice-client", kClientBytes);
+  if (fd < 0) return fd;
+  auto* region = static_cast<ClientRegion*>(map_writable(fd, kClientBytes));
+  if (region == nullptr || seal_region(fd, Protect::kRegions) != 0) {
+    libc.close(fd);
+    return -ENOMEM;
+  }
+  region->magic = kMagic;
+  region->version = kProtocolVersion;
+  if (client_ != nullptr) {
+    // The counters go on over a restart of the coordinator: only what is open now does.
+    for (uint32_t c : {uint32_t(kOpen), uint32_t(kOpenAccepted)})
+      region->counters[c].store(client_->counters[c].load(std::memory_order_relaxed),
+                                std::memory_order_relaxed);  // statistics
+    munmap(client_, kClientBytes);
+  }
+  client_ = region;
+  return move_high(fd);
+}
+
+bool CoordinatorLink::hello(int socket, DomainId wanted) {
+  int fds[2] = {client_region(), bell()};
+  if (fds[0] < 0) return false;
+  int sent = send_packet(socket, make_packet(kHello, wanted), fds, 2);
+  close_own(fds[0]);
+  return sent == 0 && welcome(socket);
+}
+
+bool CoordinatorLink::welcome(int socket) {
+  ReceivedPacket r;
+  int error = receive_packet(socket, r, 0);
+  const Packet& p = r.packet;
+  bool fits = error == 0 && p.type == kWelcome;
+  bool accepted = fits && p.version == kProtocolVersion && p.status == 0 && r.fd_count >= 3;
+  if (fits && !accepted && !warned_) {
+    warned_ = true;
+    complain(directory_path_, p.version != kProtocolVersion || p.status == EPROTO
+                                  ? "coordinator of another version" : "coordinator refuses this process");
+  }
+  if (accepted) {
+    self_ = p.domain;
+    shared_mode_ = p.value == 1;
+    protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
+    replies_ = static_cast<const ReplyRegion*>(map_readable(r.fds[0], kReplyBytes));
+    directory_ = static_cast<const Directory*>(map_readable(r.fds[1], kDirectoryBytes));
+    bell_ = r.fds[2];
+    if (r.fd_count > 3)
+      shared_queue_ = static_cast<SharedQueueRegion*>(map_writable(r.fds[3], kSharedQueueBytes));
+    accepted = replies_ != nullptr && directory_ != nullptr && (!shared_mode_ || shared_queue_ != nullptr);
+  }
+  for (int i = 0; i < r.fd_count; ++i)
+    if (!(accepted && i == 2)) close_own(r.fds[i]);
+  if (!accepted) return false;
+  requests_ = MessageProducer(&client_->requests, &replies_->requests_head);
+  shared_requests_ = SharedProducer(shared_queue_, &client_->claim, self_);
+  replies_ring_ = MessageConsumer(&replies_->replies, &client_->replies_head);
+  packets_taken_ = 0;
+  socket_ = socket;
+  was_connected_ = true;
+  stop_watching();
+  watch_socket(socket);
+  return true;
+}
+
+bool CoordinatorLink::ensure() {
+  if (socket_ >= 0) return true;
+  if (!enabled()) return false;
+  if (reserved_ >= 0) {  // a forked child: its socket was opened by its parent
+    int socket = reserved_;
+    reserved_ = -1;
+    if (hello(socket, reserved_id_)) return true;
+    close_own(socket);
+    return false;
+  }
+  uint64_t now = now_ns();
+  if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
+  last_try_ns_ = now;
+  int socket;
+  if (!connect_socket(socket)) return false;
+  if (hello(socket, self_)) return true;
+  close_own(socket);
+  return false;
+}
+
+void CoordinatorLink::lose() {
+  if (socket_ < 0) return;
+  close_own(socket_);
+  socket_ = -1;
+  close_own(bell_);
+  bell_ = -1;
+  munmap(const_cast<ReplyRegion*>(replies_), kReplyBytes);
+  replies_ = nullptr;
+  // The directory stays mapped: what it says of the living is the best that is known.
+  watch_socket(-1);
+  watch_for(directory_path_);
+}
+
+void CoordinatorLink::check_lost() {
+  char byte;
+  if (socket_ >= 0 && libc.recv(socket_, &byte, 0, MSG_PEEK | MSG_DONTWAIT) == 0) {
+    // A packet is never empty: this is the end.
+    pollfd p{socket_, POLLRDHUP, 0};
+    if (libc.poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP)) != 0) lose();
+  }
+}
+
+bool CoordinatorLink::came_back() {
+  if (socket_ >= 0 || !was_connected_) return false;
+  return ensure();
+}
+
+bool CoordinatorLink::push(const Message& m) {
+  bool pushed = shared_mode_ ? shared_requests_.try_push(m) : requests_.try_push(m);
+  if (!pushed) return false;
+  sleep_wake_fence();
+  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) {  // ordered by the fence
+    uint64_t one = 1;
+    (void)!libc.write(bell_, &one, sizeof one);
+  }
+  return true;
+}
+
+void CoordinatorLink::post(const Message& m) {
+  if (socket_ < 0) return;
+  Deadline deadline = Deadline::in_ms(kReplyMs);
+  while (!push(m) && !deadline.passed()) sched_yield();
+}
+
+int CoordinatorLink::call(Message& m) {
+  if (!ensure()) return -ENOTCONN;
+  m.id = next_id_++;
+  if (!push(m)) return -ETIMEDOUT;
+  Deadline deadline = Deadline::in_ms(kReplyMs);
+  for (uint32_t spins = 0;; ++spins) {
+    uint32_t doorbell = replies_->doorbell.load(std::memory_order_acquire);
+    Message reply;
+    while (replies_ring_.try_pop(reply)) {
+      if (reply.id != m.id) continue;  // the answer to a question given up
+      m = reply;
+      return -int(reply.status);
+    }
+    if (deadline.passed()) return -ETIMEDOUT;
+    if (spins < 20) {
+      sched_yield();
+      continue;
+    }
+    timespec slice_end = *Deadline::in_ms(20).absolute();
+    (void)futex_wait(replies_->doorbell, doorbell, &slice_end);
+    check_lost();
+    if (socket_ < 0) return -ENOTCONN;
+  }
+}
+
+bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
+  for (;;) {
+    int error = receive_packet(socket_, out, 0);
+    if (error != 0) {
+      if (error == -ENOTCONN || error == -ECONNRESET) lose();
+      return false;
+    }
+    ++packets_taken_;
+    if (out.packet.type == type) return true;
+    if (waiting_count_ < std::size(waiting_)) {
+      waiting_[waiting_count_++] = out;
+    } else {
+      for (int i = 0; i < out.fd_count; ++i) close_own(out.fds[i]);
+    }
+  }
+}
+
+bool CoordinatorLink::take_packet(ReceivedPacket& out) {
+  if (waiting_count_ > 0) {
+    out = waiting_[0];
+    memmove(waiting_, waiting_ + 1, --waiting_count_ * sizeof *waiting_);
+    return true;
+  }
+  if (socket_ < 0 || !has_packets()) return false;
+  int error = receive_packet(socket_, out, MSG_DONTWAIT);
+  if (error == 0) ++packets_taken_;
+  if (error == -ENOTCONN || error == -ECONNRESET) lose();
+  return error == 0;
+}
+
+int CoordinatorLink::exchange_region(DomainId peer, uint32_t generation, int region, uint32_t& peer_pid) {
+  if (socket_ < 0) return -ENOTCONN;
+  int error = send_packet(socket_, make_packet(kRegion, peer, generation), &region, 1);
+  if (error != 0) return error;
+  ReceivedPacket r;
+  if (!wait_for_packet(kPeer, r)) return -ENOTCONN;
+  if (r.packet.status != 0 || r.fd_count < 1 || r.packet.domain != peer) {
+    for (int i = 0; i < r.fd_count; ++i) close_own(r.fds[i]);
+    return r.packet.status != 0 ? -int(r.packet.status) : -EPROTO;
+  }
+  peer_pid = r.packet.value;
+  return r.fds[0];
+}
+
+void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t peer_pid) {
+  if (socket_ >= 0) (void)send_packet(socket_, make_packet(kAnnouncePair, peer, generation, peer_pid), nullptr, 0);
+}
+
+void CoordinatorLink::set_sleeping(bool asleep) {
+  if (client_ == nullptr) return;
+  uint32_t s = client_->sleeping.load(std::memory_order_relaxed);  // own word
+  client_->sleeping.store(asleep ? (s | 1) + (s & 1 ? 2 : 0) : (s + 1) & ~1u, std::memory_order_release);
+  client_->accepting.store(asleep, std::memory_order_release);
+}
+
+DomainId CoordinatorLink::reserve() {
+  reserved_id_ = kNobody;
+  if (socket_ < 0 || !connect_socket(reserved_)) return kNobody;
+  ReceivedPacket r;
+  bool answered = send_packet(reserved_, make_packet(kReserve, self_), nullptr, 0) == 0 &&
+                  receive_packet(reserved_, r, 0) == 0 && r.packet.type == kReserved &&
+                  r.packet.status == 0;
+  if (!answered) {
+    drop_reserved();
+    return kNobody;
+  }
+  return reserved_id_ = r.packet.domain;
+}
+
+void CoordinatorLink::drop_reserved() {
+  close_own(reserved_);
+  reserved_ = -1;
+}
+
+void CoordinatorLink::become_reserved() {
+  // The inherited mappings stay where the parent's threads might still be looking (they do
+  // not exist here) until replaced; the parent's socket must go, or its death goes unseen.
+  int parent_socket = socket_;
+  socket_ = -1;
+  close_own(parent_socket);
+  close_own(bell_);
+  bell_ = -1;
+  if (client_ != nullptr) munmap(client_, kClientBytes);
+  client_ = nullptr;
+  if (replies_ != nullptr) munmap(const_cast<ReplyRegion*>(replies_), kReplyBytes);
+  replies_ = nullptr;
+  for (uint32_t i = 0; i < waiting_count_; ++i)
+    for (int k = 0; k < waiting_[i].fd_count; ++k) close_own(waiting_[i].fds[k]);
+  waiting_count_ = 0;
+  self_ = reserved_id_;
+  was_connected_ = false;
+  last_try_ns_ = 0;
+  watch_socket(-1);
+  stop_watching();
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,109 @@
+// This process's registration with the coordinator: the control socket, the request queue,
+// the replies. Everything under control_lock.
+#pragma once
+
+#include <cstdint>
+
+#include "shm/layout.h"
+#include "shm/message_ring.h"
+#include "shm/protocol.h"
+#include "shm/region.h"
+#include "shm/shared_queue.h"
+
+namespace sluice::preload {
+
+struct ReceivedPacket {
+  shm::Packet packet;
+  int fds[shm::kMaxPacketFds];
+  int fd_count;
+};
+
+class CoordinatorLink {
+ public:
+  // `directory`: SLUICE_DIR. Nothing is contacted yet.
+  void init(const char* directory);
+  bool enabled() const { return directory_path_[0] != 0; }
+
+  // Registers if that has not happened. False: no coordinator now; the next try is made after
+  // kRetryNs, or at once when the directory shows a new one.
+  [[nodiscard]] bool ensure();
+  bool connected() const { return socket_ >= 0; }
+  shm::DomainId self() const { return self_; }
+  shm::Protect protect() const { return protect_; }
+
+  // Sends a request and waits for its reply, which replaces `m`. 0, or -errno: the reply's
+  // status, or -ENOTCONN, -ETIMEDOUT.
+  [[nodiscard]] int call(shm::Message& m);
+  // Sends a request that has no reply.
+  void post(const shm::Message& m);
+
+  // Hands out a region of ours for `peer`; returns the peer's bell or -errno.
+  [[nodiscard]] int exchange_region(shm::DomainId peer, uint32_t generation, int region, uint32_t& peer_pid);
+  void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
+
+  // Whether the coordinator has sent packets that were not taken.
+  bool has_packets() const {
+    return replies_ != nullptr && replies_->packets.load(std::memory_order_acquire) != packets_taken_;
+  }
+  // Takes one packet. False: none.
+  [[nodiscard]] bool take_packet(ReceivedPacket& out);
+
+  // Looks whether the coordinator went away or came back, when there is a sign of either.
+  // True if it has just come back: everything has to be announced again.
+  bool came_back();
+  void check_lost();
+
+  const shm::Directory* directory() const { return directory_; }
+  shm::ReplyRegion* replies() const { return const_cast<shm::ReplyRegion*>(replies_); }
+
+  void count(uint32_t counter, int64_t delta = 1) {
+    if (client_ == nullptr) return;
+    client_->counters[counter].fetch_add(uint64_t(delta), std::memory_order_relaxed);  // a statistic
+  }
+  void count_fallback(shm::Fallback why) { count(shm::kFallbacks + uint32_t(why)); }
+  void set_sleeping(bool asleep);
+
+  // fork: reserve() in the parent opens the child's own socket and gets its id (0: failed);
+  // become() in the child takes them; drop_reserved() in the parent.
+  shm::DomainId reserve();
+  void become_reserved();
+  void drop_reserved();
+  void forget_reserved() { reserved_id_ = shm::kNobody; }
+
+ private:
+  bool connect_socket(int& socket);
+  bool hello(int socket, shm::DomainId wanted);
+  bool welcome(int socket);
+  void lose();
+  int client_region();
+  bool push(const shm::Message& m);
+  bool wait_for_packet(uint16_t type, ReceivedPacket& out);
+
+  char directory_path_[108 - 32] = {};
+  int socket_ = -1;
+  int reserved_ = -1;
+  shm::DomainId self_ = shm::kNobody;
+  shm::DomainId reserved_id_ = shm::kNobody;
+  bool shared_mode_ = false;
+  shm::Protect protect_ = shm::Protect::kRegions;
+  shm::ClientRegion* client_ = nullptr;
+  const shm::ReplyRegion* replies_ = nullptr;
+  const shm::Directory* directory_ = nullptr;
+  shm::SharedQueueRegion* shared_queue_ = nullptr;
+  int bell_ = -1;  // the coordinator's
+  shm::MessageProducer requests_;
+  shm::SharedProducer shared_requests_;
+  shm::MessageConsumer replies_ring_;
+  uint32_t packets_taken_ = 0;
+  uint32_t next_id_ = 1;
+  uint64_t last_try_ns_ = 0;
+  bool was_connected_ = false;
+  bool warned_ = false;
+  // Packets that arrived while waiting for another one.
+  ReceivedPacket waiting_[16] = {};
+  uint32_t waiting_count_ = 0;
+};
+
+extern CoordinatorLink coordinator;
+
+}  // namespace sluice::preload

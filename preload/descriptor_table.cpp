@@ -1,0 +1,82 @@
+#include "preload/descriptor_table.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <iterator>
+
+#include "preload/libc.h"
+
+namespace sluice::preload {
+
+constinit DescriptorTable descriptors;
+
+bool DescriptorTable::create() {
+  void* p = mmap(nullptr, kMaxDescriptors * sizeof(*entries_), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return false;
+  entries_ = static_cast<std::atomic<File*>*>(p);
+  limit_ = kMaxDescriptors;
+  return true;
+}
+
+bool DescriptorTable::set(int fd, File* f) {
+  if (uint32_t(fd) >= limit_) return false;
+  f->add_descriptor();
+  if (uint32_t(fd) >= high_water_) high_water_ = uint32_t(fd) + 1;
+  entries_[fd].store(f, std::memory_order_release);
+  return true;
+}
+
+File* DescriptorTable::clear(int fd) {
+  if (uint32_t(fd) >= limit_) return nullptr;
+  return entries_[fd].exchange(nullptr, std::memory_order_acq_rel);
+}
+
+namespace {
+
+// From here on up the shim puts its own descriptors. Not higher, because the kernel's table
+// grows with the highest number in use.
+constexpr int kHighest = 8192;
+constexpr int kRoom = 512;
+std::atomic<uint64_t> own[kMaxDescriptors / 64 / 64];  // descriptors below 16384
+
+}  // namespace
+
+int move_high(int fd) {
+  if (fd < 0) return fd;
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  int top = limit.rlim_cur > kHighest ? kHighest : int(limit.rlim_cur);
+  int base = top > 2 * kRoom ? top - kRoom : top / 2;
+  int high = libc.fcntl(fd, F_DUPFD_CLOEXEC, base);
+  if (high >= 0) {
+    libc.close(fd);
+    fd = high;
+  }
+  own_descriptor(fd);
+  return fd;
+}
+
+void own_descriptor(int fd) {
+  if (uint32_t(fd) / 64 < std::size(own))
+    own[fd / 64].fetch_or(uint64_t{1} << (fd % 64), std::memory_order_relaxed);  // a flag
+}
+
+void disown_descriptor(int fd) {
+  if (uint32_t(fd) / 64 < std::size(own))
+    own[fd / 64].fetch_and(~(uint64_t{1} << (fd % 64)), std::memory_order_relaxed);  // a flag
+}
+
+bool is_own_descriptor(int fd) {
+  return uint32_t(fd) / 64 < std::size(own) &&
+         (own[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1);  // a flag
+}
+
+void close_own(int fd) {
+  if (fd < 0) return;
+  disown_descriptor(fd);
+  libc.close(fd);
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,72 @@
+// Which descriptors are ours. A null entry means the kernel's.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/files/file.h"
+
+namespace sluice::preload {
+
+// Descriptors at or above it are never accelerated. The table is reserved address space; a
+// page of it costs memory once a descriptor in its range is ours, whatever RLIMIT_NOFILE says.
+inline constexpr uint32_t kMaxDescriptors = 1u << 20;
+
+class DescriptorTable {
+ public:
+  // Reserves the table. False if even that fails: then nothing is accelerated.
+  [[nodiscard]] bool create();
+
+  // Null for what is not ours. One load from a shared table; safe anywhere.
+  File* peek(int fd) const {
+    return uint32_t(fd) < limit_ ? entries_[fd].load(std::memory_order_acquire) : nullptr;
+  }
+  // As peek, with a reference that the caller releases.
+  File* find(int fd) const {
+    for (;;) {
+      File* f = peek(fd);
+      if (f == nullptr) return nullptr;
+      f->acquire();
+      if (__libc_single_threaded || peek(fd) == f) return f;
+      f->release();  // closed and perhaps reused in between; a File's memory stays a File
+    }
+  }
+  // Both under control_lock. set takes the place of nothing; clear returns what was there.
+  [[nodiscard]] bool set(int fd, File* f);
+  File* clear(int fd);
+  // One past the highest descriptor that ever was ours.
+  uint32_t high_water() const { return high_water_; }
+
+ private:
+  std::atomic<File*>* entries_ = nullptr;
+  uint32_t limit_ = 0;
+  uint32_t high_water_ = 0;
+};
+
+extern DescriptorTable descriptors;
+
+// A reference for the length of a call.
+class FileReference {
+ public:
+  explicit FileReference(int fd) : file_(descriptors.find(fd)) {}
+  ~FileReference() {
+    if (file_ != nullptr) file_->release();
+  }
+  FileReference(const FileReference&) = delete;
+  FileReference& operator=(const FileReference&) = delete;
+  File* get() const { return file_; }
+
+ private:
+  File* file_;
+};
+
+// The shim's own descriptors sit at high numbers, where no program looks for its own.
+// Moves `fd` there and returns the new number; on failure `fd` itself. Takes negatives through.
+int move_high(int fd);
+// Remembers that a descriptor is the shim's (so that close() and friends leave it alone).
+void own_descriptor(int fd);
+void disown_descriptor(int fd);
+bool is_own_descriptor(int fd);
+// Closes one of the shim's.
+void close_own(int fd);
+
+}  // namespace sluice::preload

@@ -1,0 +1,305 @@
+#include "preload/files/epoll_set.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "preload/descriptor_table.h"
+#include "preload/files/tcp_socket.h"
+#include "preload/libc.h"
+#include "preload/peers.h"
+#include "preload/pool.h"
+#include "preload/signals.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+namespace {
+
+constinit Pool<Interest> interest_pool;
+constinit Pool<EpollSet> set_pool;
+
+// While connections of ours keep a set busy, its kernel descriptors are looked at this often.
+constexpr uint32_t kKernelEvery = 8;
+constexpr int kKernelSpins = 48;
+
+uint32_t events_of(File& f) {
+  return f.kind() == FileKind::kTcpSocket ? static_cast<TcpSocket&>(f).poll_events()
+                                          : static_cast<EpollSet&>(f).has_ready() ? uint32_t{EPOLLIN | EPOLLRDNORM} : 0;
+}
+
+bool both_worlds(const File& f) {
+  return f.kind() == FileKind::kEpollSet || static_cast<const TcpSocket&>(f).state == TcpState::kListening;
+}
+
+}  // namespace
+
+// ---- File: what epoll has to do with it ----------------------------------------------------
+
+void File::announce() {
+  for (Interest* i = interests_; i != nullptr; i = i->next_of_file) i->set->queue(*i);
+}
+
+void File::vanish() {
+  while (interests_ != nullptr) interests_->set->forget(*interests_);
+  if (kind_ == FileKind::kTcpSocket) {
+    TcpSocket& s = static_cast<TcpSocket&>(*this);
+    if (s.state == TcpState::kUnconnected) destroy_socket(&s);
+    else s.let_go();
+  } else {
+    EpollSet& set = static_cast<EpollSet&>(*this);
+    set.forget_all();
+    close_own(set.kernel_fd());
+    set_pool.destroy(&set);
+  }
+}
+
+// ---- the interest list ----------------------------------------------------------------------
+
+EpollSet* wrap_epoll(int epfd, int& error) {
+  // The kernel knows whether it is one: an absent registration is ENOENT.
+  error = libc.epoll_ctl(epfd, EPOLL_CTL_DEL, bell(), nullptr) == 0 ? 0 : -errno;
+  if (error != -ENOENT) return nullptr;
+  int own = move_high(libc.fcntl(epfd, F_DUPFD_CLOEXEC, 0));
+  error = -ENOMEM;
+  EpollSet* set = own >= 0 ? set_pool.create(own) : nullptr;
+  if (set == nullptr || !descriptors.set(epfd, set)) return nullptr;
+  // What is registered already is the kernel's; how much is unknown.
+  set->note_kernel(EPOLL_CTL_ADD);
+  return set;
+}
+
+Interest* EpollSet::find(const File& f, int fd) const {
+  for (Interest* i = f.interests_; i != nullptr; i = i->next_of_file)
+    if (i->set == this && i->fd == fd) return i;
+  return nullptr;
+}
+
+int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
+  if (&f == this) return -EINVAL;
+  Guard guard(control_lock);
+  Interest* i = find(f, fd);
+  if (op == EPOLL_CTL_ADD && i != nullptr) return -EEXIST;
+  if (op != EPOLL_CTL_ADD && i == nullptr) return op == EPOLL_CTL_MOD || op == EPOLL_CTL_DEL ? -ENOENT : -EINVAL;
+  if (op != EPOLL_CTL_DEL && event == nullptr) return -EFAULT;
+  bool exclusive = op != EPOLL_CTL_DEL && (event->events & EPOLLEXCLUSIVE) != 0;
+  if (op == EPOLL_CTL_MOD && (exclusive || (i->wanted.events & EPOLLEXCLUSIVE) != 0)) return -EINVAL;
+  if (exclusive && (event->events & ~uint32_t(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET |
+                                              EPOLLEXCLUSIVE)) != 0)
+    return -EINVAL;
+  if (both_worlds(f)) {
+    if (f.kind() == FileKind::kEpollSet) static_cast<EpollSet&>(f).be_watched();
+    epoll_event copy = event != nullptr ? *event : epoll_event{};
+    if (libc.epoll_ctl(kernel_fd_, op, fd, &copy) != 0) return -errno;
+    note_kernel(op);
+  }
+  if (op == EPOLL_CTL_DEL) {
+    forget(*i);
+    return 0;
+  }
+  if (op == EPOLL_CTL_ADD) {
+    i = interest_pool.create();
+    if (i == nullptr) return -ENOMEM;
+    i->file = &f;
+    i->set = this;
+    i->fd = fd;
+    i->in_kernel = both_worlds(f);
+    i->next_of_file = f.interests_;
+    f.interests_ = i;
+    i->next_of_set = interests_;
+    interests_ = i;
+    if (f.kind() == FileKind::kTcpSocket && both_worlds(f)) static_cast<TcpSocket&>(f).note_interest(fd);
+  }
+  change(*i, *event);
+  return 0;
+}
+
+void EpollSet::change(Interest& i, const epoll_event& wanted) {
+  i.wanted = wanted;
+  i.disabled = false;
+  if ((events_of(*i.file) & (wanted.events | EPOLLERR | EPOLLHUP)) == 0) return;
+  queue(i);
+  peers.wake_sleepers();  // another thread may be waiting on this set
+}
+
+void EpollSet::queue(Interest& i) {
+  if (i.queued || i.disabled) return;
+  i.queued = true;
+  i.next_ready = nullptr;
+  (ready_last_ != nullptr ? ready_last_->next_ready : ready_first_) = &i;
+  ready_last_ = &i;
+  ready_count_.fetch_add(1, std::memory_order_release);
+  announce();  // sets that hold this one
+}
+
+void EpollSet::forget(Interest& i) {
+  for (Interest** p = &i.file->interests_; *p != nullptr; p = &(*p)->next_of_file) {
+    if (*p != &i) continue;
+    *p = i.next_of_file;
+    break;
+  }
+  for (Interest** p = &interests_; *p != nullptr; p = &(*p)->next_of_set) {
+    if (*p != &i) continue;
+    *p = i.next_of_set;
+    break;
+  }
+  if (i.queued) {
+    Interest* before = nullptr;
+    for (Interest* r = ready_first_; r != &i; r = r->next_ready) before = r;
+    (before != nullptr ? before->next_ready : ready_first_) = i.next_ready;
+    if (ready_last_ == &i) ready_last_ = before;
+    ready_count_.fetch_sub(1, std::memory_order_release);
+  }
+  interest_pool.destroy(&i);
+}
+
+void EpollSet::forget_all() {
+  while (interests_ != nullptr) forget(*interests_);
+}
+
+bool EpollSet::has_ready() {
+  for (Interest* i = ready_first_; i != nullptr; i = i->next_ready)
+    if ((events_of(*i->file) & (i->wanted.events | EPOLLERR | EPOLLHUP)) != 0) return true;
+  return false;
+}
+
+void EpollSet::adopt_kernel(const Interest& i) {
+  epoll_event e = i.wanted;
+  if (i.disabled) e.events = 0;
+  if (libc.epoll_ctl(kernel_fd_, EPOLL_CTL_ADD, i.fd, &e) == 0) note_kernel(EPOLL_CTL_ADD);
+  peers.wake_sleepers();
+}
+
+void move_interests_to_kernel(File& f, int fd) {
+  for (Interest* i = f.interests(); i != nullptr;) {
+    Interest* next = i->next_of_file;
+    if (i->fd == fd) {
+      i->set->adopt_kernel(*i);
+      i->set->forget(*i);
+    }
+    i = next;
+  }
+}
+
+void move_interests_to_both(File& f, int fd) {
+  for (Interest* i = f.interests(); i != nullptr; i = i->next_of_file) {
+    if (i->fd != fd || i->in_kernel) continue;
+    i->set->adopt_kernel(*i);
+    i->in_kernel = true;
+  }
+}
+
+void EpollSet::be_watched() {
+  if (watched_) return;
+  watched_ = true;
+  // Bells in the kernel's part would make it look ready to whoever polls it.
+  if (wakers_epoch_ != 0) remove_wakers(kernel_fd_);
+  wakers_epoch_ = 0;
+}
+
+// ---- waiting --------------------------------------------------------------------------------
+
+// Reports what is ready of ours, in the order in which it became so.
+int EpollSet::collect(epoll_event* events, int max) {
+  Guard guard(control_lock);
+  peers.drain();
+  int n = 0;
+  for (uint32_t left = ready_count_.load(std::memory_order_relaxed); left > 0 && n < max; --left) {  // under the lock
+    Interest& i = *ready_first_;
+    ready_first_ = i.next_ready;
+    if (ready_first_ == nullptr) ready_last_ = nullptr;
+    i.queued = false;
+    ready_count_.fetch_sub(1, std::memory_order_relaxed);  // likewise
+    uint32_t now = events_of(*i.file) & (i.wanted.events | EPOLLERR | EPOLLHUP);
+    if (now == 0) continue;
+    events[n].events = now;
+    events[n].data = i.wanted.data;
+    ++n;
+    if ((i.wanted.events & EPOLLONESHOT) != 0) i.disabled = true;
+    else if ((i.wanted.events & EPOLLET) == 0) queue(i);
+  }
+  return n;
+}
+
+int EpollSet::drop_wakers(epoll_event* events, int n) const {
+  int kept = 0;
+  for (int i = 0; i < n; ++i)
+    if (events[i].data.u64 != kWakerCookie) events[kept++] = events[i];
+  return kept;
+}
+
+int EpollSet::kernel_events(epoll_event* events, int max) {
+  int n = libc.epoll_wait(kernel_fd_, events, max, 0);
+  return n <= 0 ? n : drop_wakers(events, n);
+}
+
+// A listener with connections of both kinds is reported once.
+int EpollSet::merge(epoll_event* events, int ours, int kernels) const {
+  int n = ours;
+  for (int k = 0; k < kernels; ++k) {
+    const epoll_event& e = events[ours + k];
+    int twin = 0;
+    while (twin < ours && !(events[twin].data.u64 == e.data.u64 && (events[twin].events & e.events) == e.events)) ++twin;
+    if (twin == ours) events[n++] = e;
+  }
+  return n;
+}
+
+int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
+  if (max <= 0) return -EINVAL;
+  uint32_t seen = signal_counts.any;
+  for (;;) {
+    bool kernel_too = kernel_count_.load(std::memory_order_relaxed) > 0;  // a hint
+    int n = collect(events, max);
+    if (n > 0) {
+      if (!kernel_too || n == max || ++rounds_ % kKernelEvery != 0) return n;
+      int k = kernel_events(events + n, max - n);
+      return k > 0 ? merge(events, n, k) : n;
+    }
+    bool again = false;
+    int found = 0;
+    if (!deadline.passed()) {
+      peers.enter();
+      peers.note_cpu();
+      int looks = 0;
+      auto ready = [&] {
+        if (ready_count_.load(std::memory_order_acquire) != 0 || peers.has_news()) return true;
+        if (!kernel_too || ++looks % kKernelSpins != 0) return false;
+        found = kernel_events(events, max);
+        return found != 0;
+      };
+      again = peers.any() && Spinner::until(ready, peers.a_remote_cpu());
+      peers.leave();
+      if (found > 0) return found;
+      if (again) continue;
+    }
+    n = sleep(events, max, deadline, mask, seen);
+    if (n != 0) return n;
+    if (deadline.passed()) return collect(events, max);
+  }
+}
+
+// Number of kernel events, 0 to look again, or -errno.
+int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen) {
+  long n = 0;
+  if (deadline.passed()) return kernel_count_.load(std::memory_order_relaxed) > 0 ? kernel_events(events, max) : 0;  // a hint
+  peers.enter();
+  peers.begin_sleep();
+  shm::sleep_wake_fence();
+  bool news = ready_count_.load(std::memory_order_acquire) != 0 || peers.has_news();
+  if (!news && watched_) {
+    pollfd p[2] = {{kernel_fd_, POLLIN, 0}, {}};
+    n = sleep_in_poll(p, 1, deadline, mask, seen);
+    if (n >= 0) n = kernel_events(events, max);
+  } else if (!news) {
+    add_wakers(kernel_fd_, wakers_epoch_);
+    timespec left = deadline.is_never() ? timespec{} : deadline.left();
+    n = interruptible_syscall(seen, SYS_epoll_pwait2, kernel_fd_, long(events), max,
+                              deadline.is_never() ? 0 : long(&left), long(mask));
+    if (n > 0) n = drop_wakers(events, int(n));
+  }
+  peers.end_sleep();
+  peers.leave();
+  return int(n);
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,76 @@
+// An epoll descriptor in which something of ours is registered: a real kernel epoll descriptor,
+// plus an interest list for accelerated sockets. Sets that hold only kernel descriptors
+// are not ours and cost nothing.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include "preload/files/file.h"
+#include "preload/sleep.h"
+
+namespace sluice::preload {
+
+struct Interest {
+  void* pool_link = nullptr;
+  File* file = nullptr;
+  EpollSet* set = nullptr;
+  int fd = -1;
+  epoll_event wanted{};
+  Interest* next_of_file = nullptr;
+  Interest* next_of_set = nullptr;
+  Interest* next_ready = nullptr;
+  bool queued = false;
+  bool disabled = false;   // one-shot, and shot
+  bool in_kernel = false;  // registered there as well: listeners, nested sets
+};
+
+class EpollSet : public File {
+ public:
+  explicit EpollSet(int own_fd) : File(FileKind::kEpollSet), kernel_fd_(own_fd) {}
+
+  // epoll_ctl(2) for a descriptor of ours. 0 or -errno.
+  int control(int op, int fd, File& f, const epoll_event* event);
+  // Counts what the program registers in the kernel's part.
+  void note_kernel(int op) { kernel_count_ += op == EPOLL_CTL_ADD ? 1 : op == EPOLL_CTL_DEL ? -1 : 0; }
+  // epoll_wait(2). Number of events or -errno.
+  int wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask);
+
+  // Under control_lock.
+  void queue(Interest& i);
+  void forget(Interest& i);
+  void forget_all();
+  bool has_ready();  // for a set inside a set: whether a wait would find something of ours
+  int kernel_fd() const { return kernel_fd_; }
+  void adopt_kernel(const Interest& i);
+  void be_watched();  // the set's descriptor itself is polled: the kernel's part must stay pure
+
+ private:
+  int collect(epoll_event* events, int max);
+  int kernel_events(epoll_event* events, int max);
+  int merge(epoll_event* events, int ours, int kernels) const;
+  int drop_wakers(epoll_event* events, int n) const;
+  int sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
+  Interest* find(const File& f, int fd) const;
+  void change(Interest& i, const epoll_event& wanted);
+
+  int kernel_fd_;            // a duplicate of the program's descriptor
+  std::atomic<int> kernel_count_{0};
+  bool watched_ = false;
+  uint32_t wakers_epoch_ = 0;
+  uint32_t rounds_ = 0;
+  Interest* interests_ = nullptr;
+  Interest* ready_first_ = nullptr;
+  Interest* ready_last_ = nullptr;
+  std::atomic<uint32_t> ready_count_{0};
+};
+
+// Makes the epoll descriptor ours. Null with -errno in `error` if it is not one.
+// Under control_lock; no reference is taken.
+EpollSet* wrap_epoll(int epfd, int& error);
+
+// The socket behind `fd` is now the kernel's: so are the registrations made with it.
+void move_interests_to_kernel(File& f, int fd);
+// A listener's are in both.
+void move_interests_to_both(File& f, int fd);
+
+}  // namespace sluice::preload

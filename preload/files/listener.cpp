@@ -1,0 +1,181 @@
+// A listening socket: a real kernel listener, and beside its backlog one of accelerated
+// connections.
+#include <errno.h>
+#include <string.h>
+
+#include "preload/coordinator_link.h"
+#include "preload/descriptor_table.h"
+#include "preload/files/epoll_set.h"
+#include "preload/files/tcp_socket.h"
+#include "preload/libc.h"
+#include "preload/materialize.h"
+#include "preload/peers.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+TcpSocket* listeners = nullptr;
+
+namespace {
+
+uint64_t int_option(int fd, int level, int name) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  return libc.getsockopt(fd, level, name, &value, &length) == 0 ? uint64_t(value) : 0;
+}
+
+// Beyond what listen() asked for plus this, a peer that ignores the limit is sent away.
+constexpr uint32_t kBacklogSlack = 128;
+
+void post_role(uint32_t id, AcceptorRole role) {
+  Message m{};
+  m.type = kAcceptor;
+  m.words[0] = id;
+  m.words[1] = uint64_t(role);
+  coordinator.post(m);
+}
+
+// Says, in our slot, that this connection has to be made elsewhere.
+void send_away(Pair& p, uint32_t slot, uint32_t generation) {
+  Slot& mine = p.out().slot(slot);
+  mine.state.store(kRedirect | kClosed, std::memory_order_relaxed);  // ordered by the next store
+  mine.generation.store(generation, std::memory_order_release);
+  sleep_wake_fence();
+  uint64_t last = 0;
+  p.push_news(slot, last);
+}
+
+}  // namespace
+
+TcpSocket* find_listener(uint32_t id) {
+  for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener)
+    if (l->listener_id == id && !l->closed) return l;
+  return nullptr;
+}
+
+int TcpSocket::listen(int fd, int backlog_asked) {
+  if (state == TcpState::kConnected) return -EINVAL;
+  if (int error = make_real(fd, *this); error != 0) return error;
+  if (libc.listen(fd, backlog_asked) != 0) return -errno;
+  backlog_limit = backlog_asked;
+  if (state != TcpState::kListening) {
+    state = TcpState::kListening;
+    next_listener = listeners;
+    listeners = this;
+    move_interests_to_both(*this, fd);
+  }
+  announce_listener(fd);
+  if (interests() != nullptr) note_interest(fd);
+  return 0;
+}
+
+void TcpSocket::announce_listener(int fd) {
+  sockaddr_storage name;
+  socklen_t length = sizeof name;
+  if (libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0 ||
+      parse_name(reinterpret_cast<sockaddr*>(&name), length, local) != 0)
+    return;
+  uint64_t flags = 0;
+  if (family == AF_INET6 && int_option(fd, IPPROTO_IPV6, IPV6_V6ONLY)) flags |= kListenV6Only;
+  if (int_option(fd, SOL_SOCKET, SO_REUSEPORT)) flags |= kListenReusePort;
+  Message m{};
+  m.type = kListen;
+  memcpy(&m.words[0], local.address, sizeof local.address);
+  m.words[2] = local.port | uint64_t{family} << 16 | flags << 32;
+  m.words[3] = uint32_t(backlog_limit < 0 ? INT32_MAX : backlog_limit) | uint64_t{only_holder} << 32;
+  if (coordinator.call(m) == 0) listener_id = uint32_t(m.words[0]);
+}
+
+void TcpSocket::announce_again() {
+  for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd) {
+    if (descriptors.peek(int(fd)) != this) continue;
+    announce_listener(int(fd));
+    if (accepts && listener_id != 0) post_role(listener_id, AcceptorRole::kAccepts);
+    return;
+  }
+}
+
+void TcpSocket::note_interest(int fd) {
+  if (accepts || !coordinator.ensure()) return;
+  if (listener_id == 0) announce_listener(fd);
+  if (listener_id == 0) return;
+  accepts = true;
+  post_role(listener_id, AcceptorRole::kAccepts);
+}
+
+void TcpSocket::no_longer_alone() {
+  if (!only_holder) return;
+  only_holder = false;
+  if (!accepts && listener_id != 0) post_role(listener_id, AcceptorRole::kHolder);
+}
+
+void accept_incoming(Pair& p, uint32_t slot) {
+  const Slot& peer = p.in().slot(slot);
+  uint32_t generation = peer.generation.load(std::memory_order_acquire);
+  if (generation == p.out().slot(slot).generation.load(std::memory_order_relaxed)) return;  // known, and over
+  TcpSocket* l = find_listener(peer.listener);
+  bool room = l != nullptr && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
+  TcpSocket* s = room ? create_socket(l->family) : nullptr;
+  if (s == nullptr) return send_away(p, slot, generation);
+  (void)s->accept_from(p, slot);
+  l->incoming(s);
+}
+
+void TcpSocket::incoming(TcpSocket* s) {
+  s->listener = this;
+  s->nodelay = nodelay;
+  s->keepalive = keepalive;
+  s->linger_option = linger_option;
+  s->receive_timeout_us = receive_timeout_us;
+  s->send_timeout_us = send_timeout_us;
+  s->receive_buffer = receive_buffer;
+  s->send_buffer = send_buffer;
+  s->real = false;
+  (backlog.last != nullptr ? backlog.last->next_in_backlog : backlog.first) = s;
+  backlog.last = s;
+  ++backlog.count;
+  announce();
+}
+
+TcpSocket* TcpSocket::pop_backlog() {
+  TcpSocket* s = backlog.first;
+  if (s == nullptr) return nullptr;
+  backlog.first = s->next_in_backlog;
+  if (backlog.first == nullptr) backlog.last = nullptr;
+  --backlog.count;
+  s->next_in_backlog = nullptr;
+  s->listener = nullptr;
+  s->mine->state.fetch_or(kAccepted, std::memory_order_release);
+  coordinator.count(kAccepts);
+  coordinator.count(kOpenAccepted);
+  return s;
+}
+
+void TcpSocket::close_listener() {
+  closed = true;
+  for (TcpSocket** l = &listeners; *l != nullptr; l = &(*l)->next_listener) {
+    if (*l != this) continue;
+    *l = next_listener;
+    break;
+  }
+  if (listener_id != 0) {
+    Message m{};
+    m.type = kUnlisten;
+    m.words[0] = listener_id;
+    coordinator.post(m);
+    peers.listener_closed();
+  }
+  while (TcpSocket* s = backlog.first) {
+    backlog.first = s->next_in_backlog;
+    Pair& p = *s->pair;
+    uint32_t slot_sent = s->slot, generation_sent = s->generation;
+    p.remove_socket(slot_sent);
+    destroy_socket(s);
+    send_away(p, slot_sent, generation_sent);
+  }
+  destroy_socket(this);
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,447 @@
+// The life of a connection: begun, taken by the other side, let go, wound up; and its
+// sharing by fork.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "preload/coordinator_link.h"
+#include "preload/files/tcp_socket.h"
+#include "preload/iov_cursor.h"
+#include "preload/libc.h"
+#include "preload/materialize.h"
+#include "preload/peers.h"
+#include "preload/pool.h"
+#include "preload/routes.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+namespace {
+
+constinit Pool<TcpSocket> pool;
+constexpr int kRedirectTries = 16;
+
+// A socket of UDP can be bound to an address of this host and to no other.
+bool is_local(const SocketName& n) {
+  static SocketName last{};
+  if (is_loopback(n) || is_any(n)) return true;
+  if (memcmp(last.address, n.address, sizeof n.address) == 0) return true;
+  sockaddr_in6 a{};
+  a.sin6_family = AF_INET6;
+  memcpy(&a.sin6_addr, n.address, sizeof n.address);
+  int s = libc.socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  bool local = s >= 0 && libc.bind(s, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0;
+  if (s >= 0) libc.close(s);
+  if (local) last = n;
+  return local;
+}
+
+// The address that the kernel would choose as source towards an address of this host.
+SocketName source_for(const SocketName& to) {
+  SocketName s = to;
+  s.port = 0;
+  if (is_v4(to) && to.address[12] == 127) {
+    const uint8_t loopback[4] = {127, 0, 0, 1};
+    memcpy(s.address + 12, loopback, sizeof loopback);
+  }
+  return s;
+}
+
+// Connecting to the wildcard address means the loopback address.
+SocketName concrete(SocketName to) {
+  if (!is_any(to)) return to;
+  if (is_v4(to)) {
+    const uint8_t loopback[4] = {127, 0, 0, 1};
+    memcpy(to.address + 12, loopback, sizeof loopback);
+  } else {
+    to.address[15] = 1;
+  }
+  return to;
+}
+
+void clear_slot(Slot& s) {
+  // The peer reads none of this before it sees the new generation.
+  constexpr auto relaxed = std::memory_order_relaxed;  // ordered by the generation's release
+  s.tail.store(0, relaxed);
+  s.state.store(0, relaxed);
+  s.wants.store(0, relaxed);
+  s.switches.store(0, relaxed);
+  s.head.store(0, relaxed);
+  s.send_lock.store(0, relaxed);
+  s.receive_lock.store(0, relaxed);
+  for (Shared<DomainId>& h : s.holders) h.store(kNobody, relaxed);
+  s.holders[0].store(coordinator.self(), relaxed);
+  s.holders_overflow.store(0, relaxed);
+}
+
+}  // namespace
+
+// ---- names --------------------------------------------------------------------------------
+
+bool is_v4(const SocketName& n) {
+  static constexpr uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return memcmp(n.address, prefix, sizeof prefix) == 0;
+}
+
+bool is_any(const SocketName& n) {
+  static constexpr uint8_t zero[16] = {};
+  return memcmp(n.address + (is_v4(n) ? 12 : 0), zero, is_v4(n) ? 4 : 16) == 0;
+}
+
+bool is_loopback(const SocketName& n) {
+  static constexpr uint8_t one[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  return is_v4(n) ? n.address[12] == 127 : memcmp(n.address, one, sizeof one) == 0;
+}
+
+int parse_name(const sockaddr* a, socklen_t length, SocketName& out) {
+  out = {};
+  if (a == nullptr || length < sizeof a->sa_family) return -EINVAL;
+  out.family = a->sa_family;
+  if (a->sa_family == AF_INET && length >= sizeof(sockaddr_in)) {
+    auto* v4 = reinterpret_cast<const sockaddr_in*>(a);
+    out.address[10] = out.address[11] = 0xff;
+    memcpy(out.address + 12, &v4->sin_addr, 4);
+    out.port = ntohs(v4->sin_port);
+    return 0;
+  }
+  if (a->sa_family == AF_INET6 && length >= offsetof(sockaddr_in6, sin6_scope_id)) {
+    auto* v6 = reinterpret_cast<const sockaddr_in6*>(a);
+    memcpy(out.address, &v6->sin6_addr, 16);
+    out.port = ntohs(v6->sin6_port);
+    return 0;
+  }
+  return a->sa_family == AF_INET || a->sa_family == AF_INET6 ? -EINVAL : -EAFNOSUPPORT;
+}
+
+void format_name(const SocketName& name, int family, sockaddr* out, socklen_t* length) {
+  if (out == nullptr || length == nullptr) return;
+  sockaddr_in v4{};
+  sockaddr_in6 v6{};
+  v4.sin_family = AF_INET;
+  v4.sin_port = htons(name.port);
+  memcpy(&v4.sin_addr, name.address + 12, 4);
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(name.port);
+  memcpy(&v6.sin6_addr, name.address, 16);
+  const void* from = family == AF_INET ? static_cast<const void*>(&v4) : &v6;
+  socklen_t size = family == AF_INET ? sizeof v4 : sizeof v6;
+  memcpy(out, from, *length < size ? *length : size);
+  *length = size;
+}
+
+// ---- begun --------------------------------------------------------------------------------
+
+TcpSocket* create_socket(int family) { return pool.create(family); }
+void destroy_socket(TcpSocket* s) { pool.destroy(s); }
+
+// 0, -EINPROGRESS, another -errno, or 1: the kernel has to do it.
+int TcpSocket::connect(int fd, const SocketName& wanted) {
+  if (state == TcpState::kListening) return -EISCONN;
+  if (state == TcpState::kConnected) {
+    if (connect_reported) return -EISCONN;
+    connect_reported = true;
+    return reset_noted ? -take_error() : 0;
+  }
+  SocketName to = concrete(wanted);
+  if (family == AF_INET && wanted.family != AF_INET) return 1;
+  if (to.port == 0 || !is_local(to)) return 1;
+  Fallback why = Fallback::kNoCoordinator;
+  Route* route = nullptr;
+  if (coordinator.ensure()) {
+    why = Fallback::kNoListener;
+    if (coordinator.directory()->has_port(to.port)) route = find_route(to, kNobody, 0, why);
+  }
+  if (route != nullptr && !has_room(*route)) {
+    why = Fallback::kBacklogFull;
+    route = nullptr;
+  }
+  SocketName from = source_for(to);
+  if (route != nullptr && bound) {
+    sockaddr_storage name;
+    socklen_t length = sizeof name;
+    SocketName bound_name;
+    if (libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0 ||
+        parse_name(reinterpret_cast<sockaddr*>(&name), length, bound_name) != 0)
+      return 1;
+    from.port = bound_name.port;
+    if (!is_any(bound_name)) from = bound_name;
+  } else if (route != nullptr && (from.port = take_port()) == 0) {
+    why = Fallback::kNoPorts;
+    route = nullptr;
+  }
+  uint32_t index = 0;
+  if (route != nullptr && !route->pair->take_slot(index)) {
+    if (!bound) give_port(from.port);
+    why = Fallback::kNoMemory;
+    route = nullptr;
+  }
+  if (route == nullptr) {
+    coordinator.count_fallback(why);
+    return 1;
+  }
+  ++route->begun;
+  begin(*route->pair, index, route->listener, from, to);
+  coordinator.count(kConnects);
+  coordinator.count(kOpen);
+  if (route->granted) coordinator.count(kConnectsGranted);
+  connect_reported = !nonblocking;
+  announce();
+  return nonblocking ? -EINPROGRESS : 0;
+}
+
+void TcpSocket::begin(Pair& p, uint32_t index, uint32_t listener_asked, const SocketName& from, const SocketName& to) {
+  pair = &p;
+  slot = index;
+  initiator = true;
+  mine = &p.out().slot(index);
+  theirs = nullptr;
+  head_seen = 0;
+  last_push = 0;
+  local = from;
+  remote = to;
+  generation = mine->generation.load(std::memory_order_relaxed) + 1;  // ours alone
+  clear_slot(*mine);
+  mine->listener = listener_asked;
+  mine->initiator = from;
+  mine->acceptor = to;
+  mine->generation.store(generation, std::memory_order_release);
+  state = TcpState::kConnected;
+  p.put_socket(index, this);
+  sleep_wake_fence();
+  p.push_news(slot, last_push);
+}
+
+bool TcpSocket::accept_from(Pair& p, uint32_t index) {
+  Slot& peer = p.in().slot(index);
+  pair = &p;
+  slot = index;
+  generation = peer.generation.load(std::memory_order_acquire);
+  remote = peer.initiator;
+  local = peer.acceptor;
+  mine = &p.out().slot(index);
+  theirs = &peer;
+  clear_slot(*mine);
+  mine->generation.store(generation, std::memory_order_release);
+  state = TcpState::kConnected;
+  p.put_socket(index, this);
+  return true;
+}
+
+void TcpSocket::attach() {
+  if (theirs != nullptr || pair == nullptr || !pair->in()) return;
+  Slot& peer = pair->in().slot(slot);
+  if (peer.generation.load(std::memory_order_acquire) == generation) theirs = &peer;
+}
+
+void TcpSocket::on_news() {
+  if (state != TcpState::kConnected) return;
+  attach();
+  if (theirs == nullptr) return;
+  if (closed) {
+    (void)wind_up();
+    return;
+  }
+  if ((theirs->state.load(std::memory_order_acquire) & kRedirect) != 0) redirect(false, false);
+  announce();
+}
+
+void TcpSocket::on_peer_gone() {
+  if (state != TcpState::kConnected || dead) return;
+  attach();
+  const Directory* d = coordinator.directory();
+  bool alive = d->is_alive(pair->peer());
+  if (theirs != nullptr) {
+    alive = false;
+    for (Shared<DomainId>& h : theirs->holders) {
+      DomainId holder = h.load(std::memory_order_acquire);
+      if (holder != kNobody && d->is_alive(holder)) alive = true;
+    }
+  }
+  if (alive) return;
+  dead = true;
+  if (closed) {
+    (void)wind_up();
+    return;
+  }
+  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  announce();
+}
+
+// ---- sent elsewhere -----------------------------------------------------------------------
+
+void TcpSocket::redirect(bool sending, bool receiving) {
+  if (theirs == nullptr || dead || closed || shared) return;
+  if ((theirs->state.load(std::memory_order_acquire) & kRedirect) == 0 || !initiator) return;
+  // A thread that is just sending or receiving comes here itself.
+  if (!sending && !send_lock.try_lock()) return;
+  if (receiving || receive_lock.try_lock()) {
+    redirect_locked();
+    if (!receiving) receive_lock.unlock();
+  }
+  if (!sending) send_lock.unlock();
+}
+
+void TcpSocket::redirect_locked() {
+  // Nobody has read a byte of it: what was sent so far goes along.
+  uint64_t sent = mine->tail.load(std::memory_order_relaxed);  // ours
+  std::byte* copy = sent > 0 ? static_cast<std::byte*>(malloc(sent)) : nullptr;
+  if (sent > 0 && copy == nullptr) return abandon(kReset | kClosed);
+  ByteConsumer own(pair->out(), *mine, *theirs);  // the bytes that their head (0) has not passed
+  for (uint64_t at = 0; at < sent;) {
+    Pieces<const std::byte> p;
+    if (own.observe(p, at) != 0 || p.bytes() == 0) break;
+    memcpy(copy + at, p.first, p.first_bytes);
+    memcpy(copy + at + p.first_bytes, p.second, p.second_bytes);
+    at += p.bytes();
+  }
+  bool finished = (mine->state.load(std::memory_order_relaxed) & kFin) != 0;  // ours
+  DomainId avoid = pair->peer();
+  uint32_t avoid_listener = mine->listener;
+  Pair* old_pair = pair;
+  mine->state.fetch_or(kFin | kClosed, std::memory_order_release);
+  free_rings();
+  old_pair->remove_socket(slot);
+  old_pair->give_slot(slot);
+
+  Route* route = nullptr;
+  uint32_t index = 0;
+  for (int i = 0; i < kRedirectTries && route == nullptr; ++i) {
+    Fallback why;
+    route = find_route(remote, avoid, avoid_listener, why);
+    if (route == nullptr) break;
+    if (route->pair == old_pair && route->listener == avoid_listener) route = nullptr;
+  }
+  if (route != nullptr && !route->pair->take_slot(index)) route = nullptr;
+  if (route == nullptr) {
+    redirect_to_kernel(copy, sent, finished);
+  } else {
+    begin(*route->pair, index, route->listener, local, remote);
+    ByteProducer out(pair->out(), *mine, nullptr, head_seen);
+    for (uint64_t at = 0; at < sent;) {
+      iovec iov{copy + at, size_t(sent - at)};
+      ssize_t n = send_now(&iov, 1, 0);
+      if (n <= 0) break;
+      at += uint64_t(n);
+    }
+    if (finished) mine->state.fetch_or(kFin, std::memory_order_release);
+    sleep_wake_fence();
+    pair->push_news(slot, last_push);
+  }
+  free(copy);
+}
+
+// No process with the shim accepts there any more: perhaps one without it does.
+void TcpSocket::redirect_to_kernel(const std::byte* bytes, uint64_t n, bool finished) {
+  coordinator.count(kOpen, -1);
+  coordinator.count_fallback(Fallback::kNoAcceptor);
+  sockaddr_storage to;
+  socklen_t length = sizeof to;
+  format_name(remote, family, reinterpret_cast<sockaddr*>(&to), &length);
+  int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bool connected = fd >= 0 && libc.connect(fd, reinterpret_cast<sockaddr*>(&to), length) == 0;
+  for (uint64_t at = 0; connected && at < n;) {
+    ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
+    if (k <= 0) break;
+    at += uint64_t(k);
+  }
+  if (connected && finished) libc.shutdown(fd, SHUT_WR);
+  if (connected && nonblocking) libc.fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+  pair = nullptr;
+  mine = theirs = nullptr;
+  if (connected) {
+    state = TcpState::kUnconnected;
+    uint32_t released;
+    hand_to_kernel(*this, fd, released);
+    while (released-- > 0) release_locked();
+  } else {
+    state = TcpState::kUnconnected;
+    error.store(ECONNRESET, std::memory_order_relaxed);  // told once
+  }
+  if (fd >= 0) libc.close(fd);
+}
+
+// ---- let go -------------------------------------------------------------------------------
+
+void TcpSocket::let_go() {
+  if (state == TcpState::kListening) return close_listener();
+  if (state != TcpState::kConnected) return;
+  if (counted) coordinator.count(initiator ? kOpen : kOpenAccepted, -1);
+  closed = true;
+  bool others = false;
+  const Directory* d = coordinator.directory();
+  for (Shared<DomainId>& h : mine->holders) {
+    DomainId holder = h.load(std::memory_order_acquire);
+    if (holder == coordinator.self()) h.compare_exchange_strong(holder, kNobody, std::memory_order_acq_rel);
+  }
+  sleep_wake_fence();  // of two that leave at once, at least one sees that it is the last
+  for (Shared<DomainId>& h : mine->holders) {
+    DomainId holder = h.load(std::memory_order_acquire);
+    others |= holder != kNobody && d->is_alive(holder);
+  }
+  if (shared && others) {  // it stays open there
+    pair->remove_socket(slot);
+    destroy_socket(this);
+    return;
+  }
+  bool hard = readable_bytes() > 0 || (linger_option.l_onoff != 0 && linger_option.l_linger == 0);
+  mine->state.fetch_or(kFin | kClosed | (hard ? kReset : 0u), std::memory_order_release);
+  sleep_wake_fence();
+  wake_peer(kWantsBytes | kWantsSpace);
+  pair->push_news(slot, last_push);
+  (void)wind_up();
+}
+
+bool TcpSocket::wind_up() {
+  attach();
+  bool over = dead || (theirs != nullptr && (theirs->state.load(std::memory_order_acquire) & kClosed) != 0);
+  if (!over) return false;
+  free_rings();
+  pair->remove_socket(slot);
+  if (initiator && !pair->inherited) {
+    pair->give_slot(slot);
+    if (!bound) give_port(local.port);
+  }
+  destroy_socket(this);
+  return true;
+}
+
+void TcpSocket::free_rings() {
+  uint32_t n = mine->switches.load(std::memory_order_relaxed);  // our own
+  for (uint32_t i = 0; i < 2 && i < n; ++i) {
+    RingRef r = mine->rings[(n - i) & 1];
+    pair->give_ring(r.page, r.size_log2);
+  }
+}
+
+// ---- fork ---------------------------------------------------------------------------------
+
+void TcpSocket::share_with(DomainId who) {
+  if (closed || listener != nullptr) return;  // what waits for accept() stays the parent's
+  shared = true;
+  // The child cannot allocate in a region that is ours: it gets a ring to send with now.
+  if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(16 * 1024);  // our own
+  const Directory* d = coordinator.directory();
+  for (Shared<DomainId>& h : mine->holders) {
+    DomainId holder = h.load(std::memory_order_acquire);
+    if (holder != kNobody && d->is_alive(holder)) continue;
+    h.store(who, std::memory_order_release);
+    return;
+  }
+  mine->holders_overflow.store(1, std::memory_order_release);
+}
+
+void TcpSocket::become_child() {
+  if (closed || listener != nullptr) {  // the parent's to wind up, or to accept
+    pair->remove_socket(slot);
+    return;
+  }
+  counted = false;
+  send_lock.reset();
+  receive_lock.reset();
+  waiting_bytes = waiting_space = 0;
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,435 @@
+// The data path: bytes in, bytes out, and what a connection reports about itself.
+#include "preload/files/tcp_socket.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#include "preload/coordinator_link.h"
+#include "preload/direction_lock.h"
+#include "preload/iov_cursor.h"
+#include "preload/libc.h"
+#include "preload/peers.h"
+#include "preload/signals.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+namespace {
+
+// Published and retired in pieces of this size, so that both sides of a bulk transfer work
+// at once.
+constexpr size_t kPieceBytes = 32 * 1024;
+// A reader that takes bytes while fewer than these were queued cannot have a writer waiting
+// for space: the smallest ring was at least three quarters free.
+constexpr uint64_t kQuietBytes = (1u << kSmallestRingLog2) / 4;
+// While the coordinator is away nobody announces deaths; look for its return this often.
+constexpr int64_t kAwayMs = 250;
+
+Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
+
+// Sleeps until the peer's doorbell or the coordinator's changes. 0, -EINTR, -ETIMEDOUT.
+long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline& deadline, uint32_t seen) {
+  futex_waitv words[2] = {};
+  words[0] = {value, uint64_t(&word), FUTEX_32, 0};
+  ReplyRegion* replies = coordinator.replies();
+  Deadline slice = Deadline::in_ms(kAwayMs);
+  const timespec* until = deadline.absolute();
+  if (replies != nullptr) {
+    words[1] = {replies->packets.load(std::memory_order_acquire), uint64_t(&replies->packets), FUTEX_32, 0};
+    if (coordinator.has_packets()) return 0;
+  } else if (deadline.is_never() || slice.left().tv_nsec < deadline.left().tv_nsec) {
+    until = slice.absolute();
+  }
+  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), replies != nullptr ? 2 : 1, 0,
+                                 long(until), CLOCK_MONOTONIC);
+  if (r == -ENOSYS)  // before Linux 5.16
+    r = interruptible_syscall(seen, SYS_futex, long(&word), FUTEX_WAIT_BITSET, value, long(slice.absolute()), 0);
+  return r >= 0 || r == -EAGAIN ? 0 : r;
+}
+
+}  // namespace
+
+// ---- what the other side says -------------------------------------------------------------
+
+uint32_t TcpSocket::remote_state() const {
+  uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
+  if (!dead) return s;
+  if ((s & (kFin | kReset)) != 0) return s | kClosed;
+  // As the kernel does for a killed process: reset if it left bytes unread, else the end.
+  bool unread = theirs == nullptr ||
+                theirs->head.load(std::memory_order_acquire) != mine->tail.load(std::memory_order_relaxed);
+  return s | kClosed | kFin | (unread && mine->tail.load(std::memory_order_relaxed) != 0 ? kReset : 0u);
+}
+
+void TcpSocket::note_reset(uint32_t remote) {
+  if ((remote & kReset) == 0 || reset_noted) return;
+  reset_noted = true;
+  // tcp_reset(): EPIPE after the peer's FIN, else ECONNRESET.
+  error.store(ECONNRESET, std::memory_order_relaxed);  // told once, to whoever asks first
+}
+
+int TcpSocket::take_error() {
+  note_reset(state == TcpState::kConnected ? remote_state() : 0);
+  return error.exchange(0, std::memory_order_relaxed);  // told once
+}
+
+int64_t TcpSocket::readable_bytes() const {
+  if (theirs == nullptr) return 0;
+  int64_t n = ByteConsumer(pair->in(), *theirs, *mine).available();
+  return n < 0 ? 0 : n;
+}
+
+uint32_t TcpSocket::peer_cpu() const { return pair != nullptr ? pair->peer_cpu() : Spinner::kAnyCpu; }
+
+uint32_t TcpSocket::poll_events() {
+  if (state == TcpState::kListening) return backlog.first != nullptr ? EPOLLIN | EPOLLRDNORM : 0;
+  if (state == TcpState::kUnconnected) return EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
+  if (theirs == nullptr) attach();
+  uint32_t remote = remote_state();
+  note_reset(remote);
+  uint32_t events = 0;
+  bool ended = (remote & (kFin | kReset)) != 0 || shut_read;
+  if (ended || readable_bytes() > 0) events |= EPOLLIN | EPOLLRDNORM;
+  if (ended) events |= EPOLLRDHUP;
+  if (reset_noted || (ended && shut_write)) events |= EPOLLHUP;
+  if (error.load(std::memory_order_relaxed) != 0) events |= EPOLLERR;  // a report, looked at again
+  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  bool full = !shut_write && !reset_noted && out.has_ring() && out.size() == size_t{1} << kLargestRingLog2;
+  if (full && out.space(true) < out.size() / 3) {
+    mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
+    sleep_wake_fence();
+    if (out.space(true) < out.size() / 3) return events;
+  }
+  if ((mine->wants.load(std::memory_order_relaxed) & kWantsSpaceEvent) != 0)             // our own
+    mine->wants.fetch_and(~uint32_t{kWantsSpaceEvent}, std::memory_order_relaxed);  // a hint
+  return events | EPOLLOUT | EPOLLWRNORM;
+}
+
+// ---- waiting ------------------------------------------------------------------------------
+
+template <class Ready>
+int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& deadline,
+                                uint32_t seen_unrestarted, Ready&& ready) {
+  uint32_t seen = signal_counts.any;
+  auto news = [&] { return ready() || coordinator.has_packets(); };
+  if (!Spinner::until(news, peer_cpu())) {
+    if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
+    if (theirs == nullptr) {
+      pollfd p[1];
+      peers.begin_sleep();
+      sleep_wake_fence();
+      if (!news()) (void)sleep_in_poll(p, 0, deadline, nullptr, seen);
+      peers.end_sleep();
+    } else {
+      waiting.fetch_add(1, std::memory_order_relaxed);     // ordered by the fence
+      mine->wants.fetch_or(wants, std::memory_order_relaxed);  // likewise
+      uint32_t value = theirs->doorbell.load(std::memory_order_acquire);
+      sleep_wake_fence();
+      if (!news()) (void)wait_on_words(theirs->doorbell, value, deadline, seen);
+      if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared) {
+        mine->wants.fetch_and(~wants, std::memory_order_acq_rel);
+        if (waiting.load(std::memory_order_acquire) != 0) {  // somebody came in between
+          mine->wants.fetch_or(wants, std::memory_order_acq_rel);
+          futex_wake(theirs->doorbell);
+        }
+      }
+    }
+  }
+  if (coordinator.has_packets() || theirs == nullptr || !coordinator.connected()) {
+    Guard guard(control_lock);
+    peers.drain();
+    attach();
+  }
+  bool interrupted = signal_counts.unrestarted != seen_unrestarted ||
+                     (!deadline.is_never() && signal_counts.any != seen);
+  if (interrupted && !ready()) return -EINTR;
+  return deadline.passed() && !ready() ? -EAGAIN : 0;
+}
+
+int TcpSocket::wait_for_bytes(const Deadline& deadline, uint32_t seen_unrestarted) {
+  auto ready = [this] {
+    return readable_bytes() != 0 || (remote_state() & (kFin | kReset | kRedirect)) != 0 || shut_read || closed;
+  };
+  return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, ready);
+}
+
+int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted) {
+  auto ready = [this] {
+    ByteProducer out(pair->out(), *mine, theirs, head_seen);
+    return out.space(true) * 4 >= out.size() || (remote_state() & (kClosed | kReset | kRedirect)) != 0 ||
+           shut_write || closed;
+  };
+  return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, ready);
+}
+
+void TcpSocket::wake_peer(uint32_t wants) {
+  // After a full fence (the caller's).
+  if (theirs != nullptr && (theirs->wants.load(std::memory_order_relaxed) & wants) != 0) {  // ordered by it
+    mine->doorbell.fetch_add(1, std::memory_order_release);
+    futex_wake(mine->doorbell);
+  }
+}
+
+// ---- receiving ----------------------------------------------------------------------------
+
+ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
+  if (state != TcpState::kConnected) return -ENOTCONN;
+  if ((flags & MSG_OOB) != 0) return -EINVAL;
+  size_t total = total_bytes(iov, count);
+  bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
+  bool all = (flags & MSG_WAITALL) != 0;
+  uint32_t unrestarted = signal_counts.unrestarted;
+  Deadline deadline = wait ? Deadline::in_us(receive_timeout_us) : Deadline::never();
+  size_t done = 0;
+  for (;;) {
+    ssize_t n;
+    {
+      DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+      n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags);
+    }
+    if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
+    if (n > 0 && (!all || done == total)) return ssize_t(done);
+    if (n != -EAGAIN && n <= 0) return done > 0 ? ssize_t(done) : n;
+    if (!wait || (n == -EAGAIN && done > 0 && !all)) return done > 0 ? ssize_t(done) : -EAGAIN;
+    int error = wait_for_bytes(deadline, unrestarted);
+    if (error != 0) return done > 0 ? ssize_t(done) : error;
+  }
+}
+
+// Takes what is there. -EAGAIN: nothing, and no end either. 0: the end.
+ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags) {
+  if (theirs == nullptr) {
+    Guard guard(control_lock);
+    attach();
+  }
+  uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
+  if (theirs == nullptr) return (remote & kFin) != 0 ? 0 : -EAGAIN;
+  ByteConsumer in(pair->in(), *theirs, *mine);
+  IovCursor cursor(iov, count, skip);
+  size_t left = total_bytes(iov, count) - skip;
+  bool peek = (flags & MSG_PEEK) != 0;
+  size_t done = 0;
+  int64_t available = in.available();
+  if (available > 0 && left == 0) return 0;
+  while (left > 0 && available >= 0) {
+    Pieces<const std::byte> p;
+    if (in.observe(p, peek ? done : 0) != 0) {
+      available = -EPROTO;
+      break;
+    }
+    size_t n = p.bytes();
+    if (n == 0) break;
+    if (n > left) n = left;
+    if (n > kPieceBytes) n = kPieceBytes;
+    size_t first = n < p.first_bytes ? n : p.first_bytes;
+    if ((flags & MSG_TRUNC) != 0) {
+      cursor.skip(n);
+    } else {
+      cursor.scatter(p.first, first);
+      if (n > first) cursor.scatter(p.second, n - first);
+    }
+    done += n;
+    left -= n;
+    if (!peek) {
+      in.retire(n);
+      after_retire(uint64_t(available));
+    }
+  }
+  if (available < 0) {
+    abandon(kReset);
+    return done > 0 ? ssize_t(done) : -ECONNRESET;
+  }
+  if (done > 0) return ssize_t(done);
+  if ((remote & kRedirect) != 0) {
+    Guard guard(control_lock);
+    redirect(false, true);
+    return -EAGAIN;
+  }
+  note_reset(remote);
+  if ((remote & kFin) != 0 && (remote & kReset) == 0) return 0;
+  if (int e = error.exchange(0, std::memory_order_relaxed); e != 0) return -e;  // told once
+  return (remote & (kFin | kReset)) != 0 || shut_read ? 0 : -EAGAIN;
+}
+
+void TcpSocket::after_retire(uint64_t available_before) {
+  if (available_before < kQuietBytes) return;
+  sleep_wake_fence();
+  uint32_t wants = theirs->wants.load(std::memory_order_relaxed);  // ordered by the fence
+  if ((wants & (kWantsSpace | kWantsSpaceEvent)) == 0) return;
+  wake_peer(kWantsSpace);
+  if ((wants & kWantsSpaceEvent) != 0) pair->push_news(slot, last_push);
+}
+
+// ---- sending ------------------------------------------------------------------------------
+
+int TcpSocket::send_error(int flags) {
+  int e = error.exchange(0, std::memory_order_relaxed);  // told once
+  if (e == 0) e = EPIPE;
+  if (e == EPIPE && (flags & MSG_NOSIGNAL) == 0) pthread_kill(pthread_self(), SIGPIPE);
+  return -e;
+}
+
+ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
+  if (state != TcpState::kConnected) return send_error(flags);
+  if ((flags & MSG_OOB) != 0) return -EOPNOTSUPP;
+  size_t total = total_bytes(iov, count);
+  bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
+  uint32_t unrestarted = signal_counts.unrestarted;
+  Deadline deadline = wait ? Deadline::in_us(send_timeout_us) : Deadline::never();
+  size_t done = 0;
+  for (;;) {
+    {
+      DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      uint32_t remote = remote_state();
+      note_reset(remote);
+      if (shut_write || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags);
+      if ((remote & kRedirect) != 0) {
+        Guard control(control_lock);
+        redirect(true, false);
+        continue;
+      }
+      if ((remote & kClosed) != 0) {  // the kernel takes it, and is then told that nobody listens
+        reset_noted = true;
+        error.store(EPIPE, std::memory_order_relaxed);  // told once
+        return ssize_t(total);
+      }
+      done += size_t(send_now(iov, count, done));
+    }
+    if (done == total) return ssize_t(done);
+    if (!wait) return done > 0 ? ssize_t(done) : -EAGAIN;
+    int e = wait_for_space(deadline, unrestarted);
+    if (e != 0) return done > 0 ? ssize_t(done) : e;
+  }
+}
+
+ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip) {
+  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  IovCursor cursor(iov, count, skip);
+  size_t left = total_bytes(iov, count) - skip;
+  size_t done = 0;
+  while (left > 0) {
+    size_t n = make_space(left);
+    if (n == 0) break;
+    if (n > left) n = left;
+    if (n > kPieceBytes) n = kPieceBytes;
+    Pieces<std::byte> p = out.reserve(n);
+    cursor.gather(p.first, p.first_bytes);
+    if (p.second_bytes > 0) cursor.gather(p.second, p.second_bytes);
+    out.publish(n);
+    after_publish();
+    done += n;
+    left -= n;
+  }
+  return ssize_t(done);
+}
+
+// Free bytes for a write of `wanted`, after growing the ring if that helps. 0: full.
+size_t TcpSocket::make_space(size_t wanted) {
+  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  size_t enough = wanted < kPieceBytes ? wanted : kPieceBytes;
+  size_t n = out.space(false);
+  if (n >= enough) return n;
+  n = out.space(true);
+  if (n >= wanted || !grow(wanted)) return n;
+  return out.space(false);
+}
+
+bool TcpSocket::grow(size_t wanted) {
+  static constexpr uint32_t kSizes[] = {12, 16, 18, 20};
+  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  if (!out.can_switch()) return false;
+  uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
+  RingRef oldest = mine->rings[(switches + 1) & 1];
+  for (uint32_t log2 : kSizes) {
+    bool bigger = size_t{1} << log2 > out.size();
+    bool last = log2 == kLargestRingLog2;
+    if (!bigger || (size_t{1} << log2 < wanted && !last)) continue;
+    uint32_t page;
+    if (!pair->take_ring(log2, page)) return false;
+    if (switches >= 2) pair->give_ring(oldest.page, oldest.size_log2);
+    out.switch_to(page, log2);
+    return true;
+  }
+  return false;
+}
+
+void TcpSocket::after_publish() {
+  sleep_wake_fence();
+  wake_peer(kWantsBytes);
+  pair->push_news(slot, last_push);
+}
+
+ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
+  // One copy: from the page cache into the ring. Falls out of the loop when the ring is full.
+  if (state != TcpState::kConnected) return -ENOTCONN;
+  uint32_t unrestarted = signal_counts.unrestarted;
+  Deadline deadline = Deadline::in_us(send_timeout_us);
+  size_t done = 0;
+  while (done < n) {
+    ssize_t k = 0;
+    bool full;
+    {
+      DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      uint32_t remote = remote_state();
+      note_reset(remote);
+      if (shut_write || reset_noted || (remote & kClosed) != 0)
+        return done > 0 ? ssize_t(done) : send_error(MSG_NOSIGNAL * (shut_write ? 0 : 1));
+      size_t space = make_space(n - done);
+      full = space == 0;
+      if (!full) {
+        ByteProducer out(pair->out(), *mine, theirs, head_seen);
+        size_t want = n - done < 4 * kPieceBytes ? n - done : 4 * kPieceBytes;
+        Pieces<std::byte> p = out.reserve(want);
+        iovec iov[2] = {{p.first, p.first_bytes}, {p.second, p.second_bytes}};
+        k = offset != nullptr ? preadv(from, iov, 2, *offset) : libc.readv(from, iov, 2);
+        if (k > 0) {
+          out.publish(size_t(k));
+          after_publish();
+        }
+      }
+    }
+    if (k < 0) return done > 0 ? ssize_t(done) : -errno;
+    if (k == 0 && !full) return ssize_t(done);  // the end of the file
+    done += size_t(k);
+    if (offset != nullptr) *offset += k;
+    if (!full) continue;
+    if (nonblocking) return done > 0 ? ssize_t(done) : -EAGAIN;
+    int e = wait_for_space(deadline, unrestarted);
+    if (e != 0) return done > 0 ? ssize_t(done) : e;
+  }
+  return ssize_t(done);
+}
+
+// ---- ending -------------------------------------------------------------------------------
+
+int TcpSocket::shut_down(int how) {
+  if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
+  if (state != TcpState::kConnected || reset_noted) return -ENOTCONN;
+  if (how != SHUT_WR) shut_read = true;
+  if (how != SHUT_RD && !shut_write.exchange(true)) {
+    DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+    mine->state.fetch_or(kFin, std::memory_order_release);
+    after_publish();
+  }
+  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  Guard guard(control_lock);
+  announce();
+  peers.wake_sleepers();
+  return 0;
+}
+
+// The connection ends here and now: the peer broke the protocol, or nobody wants it.
+void TcpSocket::abandon(uint32_t state_bits) {
+  if (theirs != nullptr && !dead) coordinator.count(kResets);
+  mine->state.fetch_or(kFin | state_bits, std::memory_order_release);
+  dead = true;
+  reset_noted = true;
+  error.store(ECONNRESET, std::memory_order_relaxed);  // told once
+  after_publish();
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,153 @@
+// A TCP socket that is ours: not yet connected, connected through shared memory, or listening.
+// Once a socket turns out to be the kernel's business it leaves the descriptor table.
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "preload/files/file.h"
+#include "preload/pair.h"
+#include "preload/sleep.h"
+#include "shm/byte_ring.h"
+
+namespace sluice::preload {
+
+// An address and port as in shm::SocketName, and as the program passes it.
+[[nodiscard]] int parse_name(const sockaddr* a, socklen_t length, shm::SocketName& out);
+void format_name(const shm::SocketName& name, int family, sockaddr* out, socklen_t* length);
+bool is_v4(const shm::SocketName& n);
+bool is_any(const shm::SocketName& n);
+bool is_loopback(const shm::SocketName& n);
+
+enum class TcpState : uint8_t { kUnconnected, kConnected, kListening };
+
+// What a listening socket has besides.
+struct Backlog {
+  TcpSocket* first = nullptr;
+  TcpSocket* last = nullptr;
+  uint32_t count = 0;
+};
+
+class TcpSocket : public File {
+ public:
+  explicit TcpSocket(int family) : File(FileKind::kTcpSocket), family(uint8_t(family)) {}
+
+  // ---- io (tcp_socket.cpp). Bytes or -errno. `flags`: MSG_*. May sleep.
+  ssize_t receive(const iovec* iov, int count, int flags);
+  ssize_t send(const iovec* iov, int count, int flags);
+  ssize_t send_file(int from, off_t* offset, size_t n);
+  int shut_down(int how);
+  int64_t readable_bytes() const;  // FIONREAD
+
+  // epoll's bits that hold now. Listener: whether an accelerated connection waits.
+  uint32_t poll_events();
+  uint32_t peer_cpu() const;
+  int take_error();  // SO_ERROR: reads and clears
+
+  // ---- life (tcp_connect.cpp, listener.cpp). Under control_lock.
+  int connect(int fd, const shm::SocketName& to);
+  void begin(Pair& p, uint32_t slot, uint32_t listener, const shm::SocketName& from, const shm::SocketName& to);
+  [[nodiscard]] bool accept_from(Pair& p, uint32_t slot);
+  void attach();             // finds the peer's slot once it exists
+  void on_news();            // the peer pushed this connection
+  void on_peer_gone();       // some domain died
+  // The acceptor never took it: connect elsewhere. The flags: which locks the caller holds.
+  void redirect(bool sending, bool receiving);
+  void let_go();             // the last descriptor was closed
+  void abandon(uint32_t state_bits);
+  bool wind_up();            // after let_go: frees what the peer needs no more. True: done
+  void share_with(shm::DomainId who);
+  void become_child();
+
+  // ---- listening
+  int listen(int fd, int backlog);
+  void announce_listener(int fd);
+  void announce_again();     // to a coordinator that came back
+  void incoming(TcpSocket* s);
+  TcpSocket* pop_backlog();
+  void close_listener();
+  void note_interest(int fd);  // this process accepts here
+  void no_longer_alone();      // a forked child has it too
+
+  uint8_t family;
+  TcpState state = TcpState::kUnconnected;
+  bool real = false;          // the descriptor is a kernel socket of this socket's own
+  bool bound = false;
+  bool nonblocking = false;
+  bool initiator = false;
+  bool connect_reported = true;  // false: a later connect() says once that it worked
+  bool nodelay = false, cork = false, keepalive = false, reuse_address = false, quickack = true;
+  bool counted = true;        // in this process's gauge of open connections
+  bool closed = false;        // let_go was called
+  bool shared = false;        // other processes have it too, by fork
+  bool dead = false;          // all holders of the peer's side died
+  bool accepts = false;       // listener: announced as accepting
+  bool only_holder = true;    // listener: no other process has it
+  std::atomic<bool> shut_read{false};
+  std::atomic<bool> shut_write{false};
+  bool reset_noted = false;
+  std::atomic<int> error{0};  // SO_ERROR
+  linger linger_option{};
+  int64_t receive_timeout_us = 0;
+  int64_t send_timeout_us = 0;
+  int receive_buffer = 0;     // as asked; 0: default
+  int send_buffer = 0;
+
+  Pair* pair = nullptr;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  shm::Slot* mine = nullptr;
+  shm::Slot* theirs = nullptr;  // null until the peer has taken the slot
+  uint64_t head_seen = 0;
+  uint64_t last_push = 0;
+  shm::RingRef old_ring{};      // to give back after the next handover; size_log2 0: none
+  shm::SocketName local{}, remote{};
+
+  uint32_t listener_id = 0;
+  int backlog_limit = 0;
+  Backlog backlog;
+  TcpSocket* next_listener = nullptr;
+  TcpSocket* next_in_backlog = nullptr;
+  TcpSocket* listener = nullptr;  // whose backlog it is in
+
+  Mutex send_lock, receive_lock;
+  std::atomic<uint32_t> waiting_bytes{0}, waiting_space{0};  // threads asleep on the doorbell
+
+  // An inherited connection's state at the last look: scanning replaces the ready queue.
+  uint64_t scanned_tail = 0, scanned_head = 0;
+  uint32_t scanned_state = 0;
+
+ private:
+  uint32_t remote_state() const;
+  void note_reset(uint32_t remote);
+  ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags);
+  ssize_t send_now(const iovec* iov, int count, size_t skip);
+  size_t make_space(size_t wanted);
+  bool grow(size_t wanted);
+  void after_publish();
+  void after_retire(uint64_t available_before);
+  void wake_peer(uint32_t wants);
+  int wait_for_bytes(const Deadline& d, uint32_t seen_unrestarted);
+  int wait_for_space(const Deadline& d, uint32_t seen_unrestarted);
+  template <class Ready>
+  int wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& d,
+                       uint32_t seen_unrestarted, Ready&& ready);
+  int send_error(int flags_error);
+  void free_rings();
+  void redirect_locked();
+  void redirect_to_kernel(const std::byte* bytes, uint64_t n, bool finished);
+};
+
+// A connection that a peer has begun: finds its listener, or tells the peer to look elsewhere.
+// Under control_lock.
+void accept_incoming(Pair& p, uint32_t slot);
+
+// Sockets that listen, for incoming connections to find theirs. Under control_lock.
+TcpSocket* find_listener(uint32_t id);
+extern TcpSocket* listeners;
+
+TcpSocket* create_socket(int family);  // under control_lock
+void destroy_socket(TcpSocket* s);     // likewise
+
+}  // namespace sluice::preload

@@ -1,0 +1,61 @@
+// Walks an iovec array while bytes are copied.
+#pragma once
+
+#include <string.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+
+namespace sluice::preload {
+
+inline size_t total_bytes(const iovec* iov, int count) {
+  size_t n = 0;
+  for (int i = 0; i < count; ++i) n += iov[i].iov_len;
+  return n;
+}
+
+class IovCursor {
+ public:
+  IovCursor(const iovec* iov, int count, size_t skip) : iov_(iov), end_(iov + count), at_(skip) { settle(); }
+
+  // Copies out of (into) the iovec array; the caller knows that so much is there.
+  void gather(std::byte* to, size_t n) {
+    walk(n, [&](std::byte* p, size_t k) {
+      memcpy(to, p, k);
+      to += k;
+    });
+  }
+  void scatter(const std::byte* from, size_t n) {
+    walk(n, [&](std::byte* p, size_t k) {
+      memcpy(p, from, k);
+      from += k;
+    });
+  }
+  void skip(size_t n) {
+    walk(n, [](std::byte*, size_t) {});
+  }
+
+ private:
+  template <class F>
+  void walk(size_t n, F&& f) {
+    while (n > 0) {
+      size_t k = iov_->iov_len - at_;
+      if (k > n) k = n;
+      f(static_cast<std::byte*>(iov_->iov_base) + at_, k);
+      at_ += k;
+      n -= k;
+      settle();
+    }
+  }
+  void settle() {
+    while (iov_ != end_ && at_ >= iov_->iov_len) {
+      at_ -= iov_->iov_len;
+      ++iov_;
+    }
+  }
+  const iovec* iov_;
+  const iovec* end_;
+  size_t at_;
+};
+
+}  // namespace sluice::preload

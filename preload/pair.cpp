@@ -1,0 +1,204 @@
+#include "preload/pair.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "preload/coordinator_link.h"
+#include "preload/descriptor_table.h"
+#include "preload/libc.h"
+#include "preload/sleep.h"
+#include "shm/byte_ring.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+int Pair::create_out(Protect protect) {
+  void* p = mmap(nullptr, sizeof(Private), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return -ENOMEM;
+  private_ = static_cast<Private*>(p);
+  sockets_ = private_->sockets;
+  int fd = create_region("sluice-pair", kPairBytes);
+  if (fd < 0) return fd;
+  void* base = map_writable(fd, kPairBytes);
+  int error = base == nullptr ? -errno : 0;
+  if (error == 0) {
+    out_.base = static_cast<std::byte*>(base);
+    PairHeader& h = out_.header();
+    h.magic = kMagic;
+    h.version = kProtocolVersion;
+    h.writer = self_;
+    h.reader = peer_;
+    h.generation = generation_;
+    push_ = ReadyProducer(out_.ready());
+    note_cpu(current_cpu());
+    error = seal_region(fd, protect);
+  }
+  if (error != 0) {
+    libc.close(fd);
+    return error;
+  }
+  return move_high(fd);
+}
+
+int Pair::attach_in(int region) {
+  if (in_) return -EEXIST;
+  void* base = map_readable(region, kPairBytes);
+  if (base == nullptr) return -errno;
+  in_.base = static_cast<std::byte*>(base);
+  news_ = ReadyConsumer(in_.ready(), &out_.header().ready_head);
+  return 0;
+}
+
+void Pair::attach_twin(Pair& other) {
+  twin = &other;
+  other.twin = this;
+  other.twin_acceptor_ = true;
+  other.owns_regions_ = owns_regions_ = true;
+  in_ = other.out_;
+  other.in_ = out_;
+  news_ = ReadyConsumer(in_.ready(), &out_.header().ready_head);
+  other.news_ = ReadyConsumer(other.in_.ready(), &other.out_.header().ready_head);
+}
+
+void Pair::set_bell(int fd, uint32_t pid) {
+  if (bell_ >= 0) close_own(bell_);
+  bell_ = fd;
+  peer_pid_ = pid;
+}
+
+void Pair::finish() {
+  if (twin == nullptr && in_) munmap(in_.base, kPairBytes);
+  if (out_) munmap(out_.base, kPairBytes);
+  if (private_ != nullptr) munmap(private_, sizeof(Private));
+  if (bell_ >= 0) close_own(bell_);
+  in_ = out_ = {};
+  private_ = nullptr;
+  bell_ = -1;
+}
+
+// ---- connections --------------------------------------------------------------------------
+
+void Pair::put_socket(uint32_t slot, TcpSocket* s) {
+  sockets_[slot] = s;
+  ++connections_;
+  if (slot >= slot_limit_) slot_limit_ = slot + 1;
+}
+
+void Pair::remove_socket(uint32_t slot) {
+  sockets_[slot] = nullptr;
+  --connections_;
+}
+
+bool Pair::take_slot(uint32_t& slot) {
+  if (free_slot_count_ > 0) {
+    slot = private_->free_slots[--free_slot_count_];
+    return true;
+  }
+  if (next_slot_ >= kSlots / 2) return false;
+  slot = 2 * next_slot_++ + parity();
+  return true;
+}
+
+void Pair::give_slot(uint32_t slot) { private_->free_slots[free_slot_count_++] = slot; }
+
+// ---- ring memory --------------------------------------------------------------------------
+
+namespace {
+constexpr uint32_t kClasses[] = {12, 16, 18, 20};
+uint32_t class_of(uint32_t size_log2) {
+  uint32_t c = 0;
+  while (kClasses[c] < size_log2) ++c;
+  return c;
+}
+}  // namespace
+
+bool Pair::take_ring(uint32_t size_log2, uint32_t& page) {
+  Guard guard(ring_lock_);
+  uint32_t c = class_of(size_log2);
+  if (free_ring_count_[c] > 0) {
+    page = private_->free_rings[c][--free_ring_count_[c]];
+    return true;
+  }
+  uint32_t pages = (1u << size_log2) / kPageBytes;
+  if (next_page_ + pages > kPairBytes / kPageBytes) return false;
+  page = next_page_;
+  next_page_ += pages;
+  return true;
+}
+
+void Pair::give_ring(uint32_t page, uint32_t size_log2) {
+  Guard guard(ring_lock_);
+  uint32_t c = class_of(size_log2);
+  private_->free_rings[c][free_ring_count_[c]++] = page;
+}
+
+// ---- news ---------------------------------------------------------------------------------
+
+void Pair::push_news(uint32_t slot, uint64_t& last) {
+  bool pushed = true;
+  if (inherited) {
+    out_.header().sharers_news.fetch_add(1, std::memory_order_release);
+  } else {
+    push_lock_.lock();
+    pushed = push_.push(slot, last, in_ ? &in_.header().ready_head : nullptr);
+    push_lock_.unlock();
+  }
+  if (!in_) {  // not attached yet, so perhaps asleep
+    if (pushed) ring_bell();
+    return;
+  }
+  if (pushed) sleep_wake_fence();
+  const PairHeader& peer = in_.header();
+  uint32_t asleep = peer.sleeping.load(std::memory_order_relaxed);  // ordered by the fence
+  bool ring = pushed && (asleep & 1) != 0 && rung_.exchange(asleep, std::memory_order_relaxed) != asleep;  // once per sleep
+  // Those who share the peer's side after a fork do not consume the queue: ring whenever.
+  if (ring || peer.sharers_sleeping.load(std::memory_order_relaxed) != 0) ring_bell();  // likewise
+}
+
+bool Pair::take_sharers_news() {
+  uint32_t n = in_ ? in_.header().sharers_news.load(std::memory_order_acquire) : 0;
+  if (n == sharers_news_seen_) return false;
+  sharers_news_seen_ = n;
+  return true;
+}
+
+void Pair::ring_bell() {
+  coordinator.count(kBells);
+  uint64_t one = 1;
+  if (twin != nullptr) {
+    ring_own_bell();
+  } else if (bell_ >= 0) {
+    (void)!libc.write(bell_, &one, sizeof one);
+  }
+}
+
+void Pair::set_sleeping(bool asleep) {
+  if (!out_) return;
+  PairHeader& h = out_.header();
+  if (inherited) {
+    h.sharers_sleeping.fetch_add(asleep ? 1u : ~0u, std::memory_order_release);
+    return;
+  }
+  uint32_t s = h.sleeping.load(std::memory_order_relaxed);  // own word
+  // A new odd number for each sleep, also when another thread sleeps already.
+  h.sleeping.store(asleep ? (s | 1) + (s & 1 ? 2 : 0) : (s + 1) & ~1u, std::memory_order_release);
+}
+
+void Pair::note_cpu(uint32_t cpu) {
+  Shared<uint32_t>& mine = out_.header().cpu;
+  if (mine.load(std::memory_order_relaxed) != cpu) mine.store(cpu, std::memory_order_relaxed);  // a hint
+}
+
+uint32_t Pair::peer_cpu() const {
+  return in_ ? in_.header().cpu.load(std::memory_order_relaxed) : Spinner::kAnyCpu;  // a hint
+}
+
+void Pair::freeze() {
+  frozen = true;
+  if (out_) out_.header().frozen.store(1, std::memory_order_release);
+}
+
+}  // namespace sluice::preload

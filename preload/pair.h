@@ -1,0 +1,119 @@
+// This process and one peer: the region we write, the region we read, and the connections
+// between the two.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/mutex.h"
+#include "shm/layout.h"
+#include "shm/ready_queue.h"
+#include "shm/region.h"
+
+namespace sluice::preload {
+
+class TcpSocket;
+
+// Under control_lock unless said otherwise. The memory of a Pair is never given back, its
+// regions are when the peer is gone and the last connection is wound up.
+class Pair {
+ public:
+  Pair(shm::DomainId self, shm::DomainId peer, uint32_t generation)
+      : self_(self), peer_(peer), generation_(generation) {}
+
+  shm::DomainId peer() const { return peer_; }
+  uint32_t generation() const { return generation_; }
+  const shm::PairView& out() const { return out_; }
+  const shm::PairView& in() const { return in_; }
+
+  // Creates our region. Returns its descriptor, to be handed out, or -errno.
+  [[nodiscard]] int create_out(shm::Protect protect);
+  // The peer's region has arrived. 0 or -errno.
+  [[nodiscard]] int attach_in(int region);
+  // Both ends in this process: the other Pair has the same two regions, the other way round.
+  void attach_twin(Pair& twin);
+  void set_bell(int fd, uint32_t pid);
+  uint32_t peer_pid() const { return peer_pid_; }
+  void finish();  // unmaps everything
+
+  // ---- connections
+  TcpSocket* socket_at(uint32_t slot) const { return sockets_[slot]; }
+  void put_socket(uint32_t slot, TcpSocket* s);
+  void remove_socket(uint32_t slot);
+  uint32_t connections() const { return connections_; }
+  uint32_t slot_limit() const { return slot_limit_; }  // no socket at or above
+  // Whether connections with this index are begun by us.
+  bool begins(uint32_t slot) const { return (slot & 1) == parity(); }
+  [[nodiscard]] bool take_slot(uint32_t& slot);
+  void give_slot(uint32_t slot);
+
+  // ---- ring memory of our region; has a lock of its own
+  [[nodiscard]] bool take_ring(uint32_t size_log2, uint32_t& page);
+  void give_ring(uint32_t page, uint32_t size_log2);
+
+  // ---- news; needs no lock
+  // Tells the peer to look at a connection, and wakes it. After a full fence that follows
+  // the publication of what is new. `last`: see ReadyProducer::push.
+  void push_news(uint32_t slot, uint64_t& last);
+  void ring_bell();
+  // The next indexes that the peer has pushed.
+  uint32_t take_news(uint32_t* slots, uint32_t capacity) { return in_ ? news_.take(slots, capacity) : 0; }
+  // Whether a process that shares the peer's side has counted something since the last time.
+  bool take_sharers_news();
+  bool has_news() const {
+    return in_ && (inherited || news_.has_fresh() ||
+                   in_.header().sharers_news.load(std::memory_order_relaxed) != sharers_news_seen_);  // a hint
+  }
+
+  void set_sleeping(bool asleep);
+  void note_cpu(uint32_t cpu);
+  uint32_t peer_cpu() const;
+  void close_listener() { out_.header().listener_epoch.fetch_add(1, std::memory_order_release); }
+  uint32_t peer_listener_epoch() const { return in_ ? in_.header().listener_epoch.load(std::memory_order_acquire) : 0; }
+  bool takes_connections() const {
+    return !gone && !frozen && !inherited && (!in_ || in_.header().frozen.load(std::memory_order_acquire) == 0);
+  }
+  // After fork both processes hold the regions: neither begins anything new in them.
+  void freeze();
+
+  bool gone = false;       // the peer is dead
+  bool frozen = false;     // we forked: see freeze
+  bool inherited = false;  // we are the child: the parent consumes the ready queue
+  Pair* twin = nullptr;
+
+ private:
+  // What only we know, in one reserved mapping.
+  struct Private {
+    TcpSocket* sockets[shm::kSlots];
+    uint32_t free_slots[shm::kSlots];
+    uint32_t free_rings[4][shm::kPairBytes / shm::kPageBytes / 4];
+  };
+  uint32_t parity() const {
+    if (twin != nullptr) return twin_acceptor_ ? 1 : 0;
+    return self_ < peer_ ? 0 : 1;
+  }
+
+  shm::DomainId self_;
+  shm::DomainId peer_;
+  uint32_t generation_;
+  uint32_t peer_pid_ = 0;
+  int bell_ = -1;
+  bool twin_acceptor_ = false;
+  bool owns_regions_ = true;
+  shm::PairView out_, in_;
+  shm::ReadyProducer push_;
+  shm::ReadyConsumer news_;
+  Mutex push_lock_;
+  std::atomic<uint32_t> rung_{0};  // the sleep for which the bell was rung already
+  Private* private_ = nullptr;
+  TcpSocket** sockets_ = nullptr;
+  uint32_t connections_ = 0;
+  uint32_t slot_limit_ = 0;
+  uint32_t sharers_news_seen_ = 0;
+  uint32_t free_slot_count_ = 0;
+  uint32_t next_slot_ = 0;
+  Mutex ring_lock_;
+  uint32_t free_ring_count_[4] = {};
+  uint32_t next_page_ = shm::kHeapOffset / shm::kPageBytes;
+};
+
+}  // namespace sluice::preload

@@ -1,0 +1,315 @@
+#include "preload/peers.h"
+
+#include <errno.h>
+
+#include "preload/descriptor_table.h"
+#include "preload/files/tcp_socket.h"
+#include "preload/libc.h"
+#include "preload/routes.h"
+#include "preload/sleep.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+constinit Peers peers;
+constinit Mutex control_lock;
+
+namespace {
+alignas(Pair) std::byte storage[Peers::kMaxPairs][sizeof(Pair)];
+bool used[Peers::kMaxPairs];
+// How often a drain without packets looks whether the coordinator is still there.
+constexpr uint64_t kCheckNs = 100'000'000;
+}  // namespace
+
+// ---- creating -----------------------------------------------------------------------------
+
+Pair* Peers::find(DomainId peer, uint32_t generation) {
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->peer() == peer && pairs_[i]->generation() == generation && !pairs_[i]->inherited)
+      return pairs_[i];
+  return nullptr;
+}
+
+Pair* Peers::create(DomainId peer, uint32_t generation, int& error) {
+  error = -ENOMEM;
+  if (count() == kMaxPairs) return nullptr;
+  uint32_t cell = 0;
+  while (cell < kMaxPairs && used[cell]) ++cell;
+  if (cell == kMaxPairs) return nullptr;
+  used[cell] = true;
+  return new (storage[cell]) Pair(coordinator.self(), peer, generation);
+}
+
+bool Peers::hand_out(Pair& p, int region, int& error) {
+  uint32_t pid = 0;
+  int bell_fd = coordinator.exchange_region(p.peer(), p.generation(), region, pid);
+  close_own(region);
+  if (bell_fd < 0) {
+    error = bell_fd;
+    return false;
+  }
+  p.set_bell(bell_fd, pid);
+  pairs_[count()] = &p;
+  count_.fetch_add(1, std::memory_order_release);
+  if (sleepers_ > 0) p.set_sleeping(true);
+  return true;
+}
+
+Pair* Peers::create_twins(int& error) {
+  DomainId self = coordinator.self();
+  Pair* a = create(self, 0, error);
+  Pair* b = a != nullptr ? create(self, 1, error) : nullptr;
+  if (b == nullptr) return nullptr;
+  for (Pair* p : {a, b}) {
+    int fd = p->create_out(coordinator.protect());
+    if (fd < 0) {
+      error = fd;
+      return nullptr;
+    }
+    close_own(fd);
+  }
+  a->attach_twin(*b);
+  for (Pair* p : {a, b}) {
+    pairs_[count()] = p;
+    count_.fetch_add(1, std::memory_order_release);
+    if (sleepers_ > 0) p->set_sleeping(true);
+  }
+  return a;
+}
+
+Pair* Peers::for_new_connection(DomainId peer, int& error) {
+  uint32_t generation = 0;
+  for (uint32_t i = 0; i < count(); ++i) {
+    Pair& p = *pairs_[i];
+    if (p.peer() != peer || p.inherited) continue;
+    if (p.takes_connections() && !(p.twin != nullptr && !p.begins(0))) return &p;
+    if (p.generation() >= generation) generation = p.generation() + 1;
+  }
+  if (peer == coordinator.self()) return create_twins(error);
+  Pair* p = create(peer, generation, error);
+  if (p == nullptr) return nullptr;
+  int region = p->create_out(coordinator.protect());
+  if (region < 0) {
+    error = region;
+    return nullptr;
+  }
+  if (!hand_out(*p, region, error)) {
+    p->finish();
+    return nullptr;
+  }
+  return p;
+}
+
+// ---- hearing ------------------------------------------------------------------------------
+
+void Peers::peer_region(ReceivedPacket& r) {
+  if (r.fd_count < 2) return;
+  const Packet& packet = r.packet;
+  int error = 0;
+  Pair* p = find(packet.domain, packet.value);
+  if (p == nullptr) {
+    p = create(packet.domain, packet.value, error);
+    if (p == nullptr) return;
+    int region = p->create_out(coordinator.protect());
+    if (region < 0 || !hand_out(*p, region, error)) {
+      p->finish();
+      return;
+    }
+  }
+  if (p->attach_in(r.fds[0]) != 0) return;
+  p->set_bell(r.fds[1], packet.value2);
+  r.fd_count = 1;  // the bell is kept
+  if (sleepers_ > 0) p->set_sleeping(true);
+  for (uint32_t s = 0; s < p->slot_limit(); ++s)
+    if (TcpSocket* socket = p->socket_at(s)) socket->on_news();
+}
+
+void Peers::peer_gone(DomainId who) {
+  for (uint32_t i = 0; i < count(); ++i) {
+    Pair& p = *pairs_[i];
+    if (p.peer() == who) p.gone = true;
+    uint32_t left = p.connections();
+    for (uint32_t s = 0; s < p.slot_limit() && left > 0; ++s) {
+      TcpSocket* socket = p.socket_at(s);
+      if (socket == nullptr) continue;
+      --left;
+      socket->on_peer_gone();
+    }
+  }
+  ++gone_;
+}
+
+void Peers::take(ReceivedPacket& r) {
+  switch (r.packet.type) {
+    case kPeerRegion: peer_region(r); break;
+    case kPeerGone: peer_gone(r.packet.domain); break;
+    case kRevoke: forget_routes(r.packet.value); break;
+    default: break;
+  }
+  for (int i = 0; i < r.fd_count; ++i) close_own(r.fds[i]);
+}
+
+void Peers::news(Pair& p, uint32_t slot) {
+  TcpSocket* s = p.socket_at(slot);
+  if (s != nullptr && !p.begins(slot) && p.in().slot(slot).generation.load(std::memory_order_acquire) != s->generation) {
+    // The initiator has gone on to another connection: ours was over.
+    s->dead = true;
+    if (s->closed) {
+      (void)s->wind_up();
+      s = nullptr;
+    }
+  }
+  if (s != nullptr) {
+    s->on_news();
+  } else if (!p.begins(slot) && !p.frozen) {
+    accept_incoming(p, slot);
+  }
+}
+
+void Peers::scan(Pair& p) {
+  uint32_t left = p.connections();
+  for (uint32_t s = 0; s < p.slot_limit() && left > 0; ++s) {
+    TcpSocket* socket = p.socket_at(s);
+    if (socket == nullptr) continue;
+    --left;
+    if (socket->theirs == nullptr) socket->attach();
+    if (socket->theirs == nullptr) continue;
+    uint64_t tail = socket->theirs->tail.load(std::memory_order_acquire);
+    uint64_t head = socket->theirs->head.load(std::memory_order_acquire);
+    uint32_t state = socket->theirs->state.load(std::memory_order_acquire);
+    if (tail == socket->scanned_tail && head == socket->scanned_head && state == socket->scanned_state) continue;
+    socket->scanned_tail = tail;
+    socket->scanned_head = head;
+    socket->scanned_state = state;
+    socket->on_news();
+  }
+}
+
+void Peers::drain() {
+  ReceivedPacket r;
+  while (coordinator.take_packet(r)) take(r);
+  for (uint32_t i = 0; i < count(); ++i) {
+    Pair& p = *pairs_[i];
+    if (p.inherited || p.take_sharers_news()) scan(p);
+    if (p.inherited) continue;
+    uint32_t slots[64];
+    while (uint32_t n = p.take_news(slots, 64))
+      for (uint32_t k = 0; k < n; ++k) news(p, slots[k]);
+  }
+  if (gone_ > 0) sweep();
+}
+
+bool Peers::has_news() const {
+  if (coordinator.has_packets()) return true;
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->has_news()) return true;
+  return false;
+}
+
+void Peers::sweep() {
+  if (readers_.load(std::memory_order_acquire) != 0) return;
+  uint32_t kept = 0, n = count();
+  for (uint32_t i = 0; i < n; ++i) {
+    Pair* p = pairs_[i];
+    bool over = p->gone && p->connections() == 0;
+    if (!over) {
+      pairs_[kept++] = p;
+      continue;
+    }
+    forget_routes_to(*p);
+    p->finish();
+    for (uint32_t c = 0; c < kMaxPairs; ++c)
+      if (reinterpret_cast<Pair*>(storage[c]) == p) used[c] = false;
+    if (gone_ > 0) --gone_;
+  }
+  count_.store(kept, std::memory_order_release);
+}
+
+// ---- sleeping -----------------------------------------------------------------------------
+
+void Peers::begin_sleep() {
+  Guard guard(control_lock);
+  ++sleepers_;
+  for (uint32_t i = 0; i < count(); ++i) pairs_[i]->set_sleeping(true);
+  coordinator.set_sleeping(true);
+  if (uint64_t now = now_ns(); now - last_check_ns_ > kCheckNs) {
+    last_check_ns_ = now;
+    coordinator.check_lost();
+    if (coordinator.came_back()) announce_all();
+  }
+}
+
+void Peers::end_sleep() {
+  Guard guard(control_lock);
+  --sleepers_;
+  // Others may sleep on: they are to be rung again for what comes now.
+  bool asleep = sleepers_ > 0;
+  for (uint32_t i = 0; i < count(); ++i) {
+    if (pairs_[i]->inherited && asleep) pairs_[i]->set_sleeping(false);
+    else pairs_[i]->set_sleeping(asleep);
+  }
+  coordinator.set_sleeping(asleep);
+}
+
+void Peers::wake_sleepers() const {
+  if (sleepers_ > 0) ring_own_bell();
+}
+
+uint32_t Peers::a_remote_cpu() const {
+  uint32_t mine = current_cpu();
+  for (uint32_t i = 0; i < count(); ++i) {
+    const Pair& p = *pairs_[i];
+    if (p.connections() > 0 && p.peer_cpu() != mine) return p.peer_cpu();
+  }
+  return mine;
+}
+
+void Peers::note_cpu() {
+  uint32_t cpu = current_cpu();
+  for (uint32_t i = 0; i < count(); ++i) pairs_[i]->note_cpu(cpu);
+}
+
+void Peers::listener_closed() {
+  each([](Pair& p) { p.close_listener(); });
+}
+
+void Peers::announce_all() {
+  for (TcpSocket* s = listeners; s != nullptr; s = s->next_listener) s->announce_again();
+  each([](Pair& p) {
+    if (p.twin == nullptr && !p.gone) coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());
+  });
+}
+
+// ---- fork ---------------------------------------------------------------------------------
+
+void Peers::share_with(DomainId who) {
+  each([&](Pair& p) {
+    if (p.connections() == 0) return;
+    p.freeze();
+    for (uint32_t s = 0; s < p.slot_limit(); ++s)
+      if (TcpSocket* socket = p.socket_at(s)) socket->share_with(who);
+  });
+}
+
+void Peers::become_child() {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < count(); ++i) {
+    Pair* p = pairs_[i];
+    if (p->connections() == 0) {  // the parent keeps it to itself
+      p->finish();
+      continue;
+    }
+    p->inherited = true;
+    for (uint32_t s = 0; s < p->slot_limit(); ++s)
+      if (TcpSocket* socket = p->socket_at(s)) socket->become_child();
+    pairs_[kept++] = p;
+  }
+  count_.store(kept, std::memory_order_release);
+  sleepers_ = 0;
+  gone_ = 0;
+  readers_.store(0, std::memory_order_relaxed);  // one thread
+}
+
+}  // namespace sluice::preload

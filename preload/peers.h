@@ -1,0 +1,75 @@
+// All pairs of this process, and the threads of it that sleep. Under control_lock.
+#pragma once
+
+#include <cstdint>
+
+#include "preload/coordinator_link.h"
+#include "preload/pair.h"
+
+namespace sluice::preload {
+
+class Peers {
+ public:
+  static constexpr uint32_t kMaxPairs = 1024;
+
+  // The pair in which a new connection to `peer` may begin; created if need be. Null with `error` set.
+  Pair* for_new_connection(shm::DomainId peer, int& error);
+
+  // Looks at everything that peers and the coordinator have said since the last time and
+  // announces it to the sockets concerned. Cheap when there is nothing.
+  void drain();
+  // A hint without the lock: whether drain() would find something.
+  bool has_news() const;
+
+  // Around a sleep. After begin_sleep comes a full fence; then drain() and look again.
+  void begin_sleep();
+  void end_sleep();
+  // Wakes the threads that sleep, after a change that no peer announces.
+  void wake_sleepers() const;
+
+  // Whether spinning could see anything, and where the peers run.
+  bool any() const { return count_.load(std::memory_order_relaxed) != 0; }  // a hint
+  uint32_t a_remote_cpu() const;
+  void note_cpu();
+
+  // A thread that reads pairs without control_lock says so, so that none is unmapped.
+  void enter() { readers_.fetch_add(1, std::memory_order_acq_rel); }
+  void leave() { readers_.fetch_sub(1, std::memory_order_acq_rel); }
+
+  void listener_closed();  // grants for our listeners end
+  // The coordinator came back: it hears again of what we hold.
+  void announce_all();
+
+  // fork, in the parent before (who: the child's domain), and in the child.
+  void share_with(shm::DomainId who);
+  void become_child();
+
+  template <class F>
+  void each(F&& f) {
+    for (uint32_t i = 0; i < count(); ++i) f(*pairs_[i]);
+  }
+
+ private:
+  uint32_t count() const { return count_.load(std::memory_order_acquire); }
+  Pair* find(shm::DomainId peer, uint32_t generation);
+  Pair* create(shm::DomainId peer, uint32_t generation, int& error);
+  Pair* create_twins(int& error);
+  bool hand_out(Pair& p, int region, int& error);
+  void take(ReceivedPacket& r);
+  void peer_region(ReceivedPacket& r);
+  void peer_gone(shm::DomainId who);
+  void news(Pair& p, uint32_t slot);
+  void scan(Pair& p);
+  void sweep();
+
+  Pair* pairs_[kMaxPairs] = {};
+  std::atomic<uint32_t> count_{0};
+  std::atomic<uint32_t> readers_{0};
+  uint32_t sleepers_ = 0;
+  uint32_t gone_ = 0;
+  uint64_t last_check_ns_ = 0;
+};
+
+extern Peers peers;
+
+}  // namespace sluice::preload

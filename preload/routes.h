@@ -1,0 +1,39 @@
+// Where connects go. The coordinator's answers are kept, and those that carry a grant are
+// used again without asking, until the listener's process or the coordinator ends them.
+// All under control_lock.
+#pragma once
+
+#include "preload/pair.h"
+#include "shm/layout.h"
+
+namespace sluice::preload {
+
+class TcpSocket;
+
+struct Route {
+  shm::SocketName to;
+  Pair* pair;         // null: free entry
+  uint32_t listener;
+  uint32_t backlog;   // connections that may wait there unaccepted
+  uint32_t begun;     // since they were last counted
+  uint32_t epoch;     // of the acceptor's listeners when asked
+  bool granted;
+};
+
+// A route to `to`, from memory or from the coordinator; `avoid`: a domain that sent a
+// connection away, with the listener it was for. Null with `why` set: take the kernel.
+Route* find_route(const shm::SocketName& to, shm::DomainId avoid, uint32_t avoid_listener, shm::Fallback& why);
+
+// Whether one more connection may wait for accept() there.
+bool has_room(Route& r);
+
+void forget_routes(uint32_t listener);
+void forget_routes_to(const Pair& p);
+void forget_all_routes();
+
+// Local ports for connections that the kernel does not know; 0: none left.
+uint16_t take_port();
+void give_port(uint16_t port);
+void forget_ports();
+
+}  // namespace sluice::preload

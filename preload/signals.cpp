@@ -1,0 +1,135 @@
+#include "preload/signals.h"
+
+#include <errno.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "preload/libc.h"
+
+namespace sluice::preload {
+
+thread_local SignalCounts signal_counts;
+
+#if defined(__x86_64__)
+// long sluice_cancellable(const uint32_t* counter, uint32_t seen, long number, long a, long b, long c,
+//                         long d, long e)
+// In registers: rdi, esi, rdx, rcx, r8, r9; d and e on the stack.
+asm(R"(
+.text
+.local sluice_cancellable
+.type sluice_cancellable, @function
+sluice_cancellable:
+  mov %rdi, %r11
+  mov %rdx, %rax
+  mov %rcx, %rdi
+  mov %esi, %ecx
+  mov %r8, %rsi
+  mov %r9, %rdx
+  mov 8(%rsp), %r10
+  mov 16(%rsp), %r8
+  mov $8, %r9d
+.local sluice_cancellable_begin
+sluice_cancellable_begin:
+  cmp %ecx, (%r11)
+  jne sluice_cancellable_exit
+  syscall
+.local sluice_cancellable_end
+sluice_cancellable_end:
+  ret
+.local sluice_cancellable_exit
+sluice_cancellable_exit:
+  mov $-4, %rax
+  ret
+.size sluice_cancellable, . - sluice_cancellable
+)");
+static_assert(EINTR == 4);
+extern "C" {
+long sluice_cancellable(const uint32_t*, uint32_t, long, long, long, long, long, long)
+    __attribute__((visibility("hidden")));
+extern const char sluice_cancellable_begin[] __attribute__((visibility("hidden")));
+extern const char sluice_cancellable_end[] __attribute__((visibility("hidden")));
+extern const char sluice_cancellable_exit[] __attribute__((visibility("hidden")));
+}
+
+long interruptible_syscall(uint32_t seen, long number, long a, long b, long c, long d, long e) {
+  return sluice_cancellable(&signal_counts.any, seen, number, a, b, c, d, e);
+}
+
+namespace {
+void leave_wait(void* context) {
+  greg_t& at = static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP];
+  if (at >= greg_t(sluice_cancellable_begin) && at < greg_t(sluice_cancellable_end))
+    at = greg_t(sluice_cancellable_exit);
+}
+}  // namespace
+#else
+// Without the assembly a signal in the gap is noticed after the wait.
+long interruptible_syscall(uint32_t seen, long number, long a, long b, long c, long d, long e) {
+  if (signal_counts.any != seen) return -EINTR;
+  long result = libc.syscall(number, a, b, c, d, e, _NSIG / 8);
+  return result < 0 ? -errno : result;
+}
+namespace {
+void leave_wait(void*) {}
+}  // namespace
+#endif
+
+namespace {
+
+struct Installed {
+  std::atomic<void*> handler;
+  std::atomic<int> flags;
+};
+Installed installed[_NSIG];
+
+void on_signal(int number, siginfo_t* info, void* context) {
+  int flags = installed[number].flags.load(std::memory_order_relaxed);  // set before the kernel knew
+  void* handler = installed[number].handler.load(std::memory_order_relaxed);
+  ++signal_counts.any;
+  if ((flags & SA_RESTART) == 0) ++signal_counts.unrestarted;
+  leave_wait(context);
+  if ((flags & SA_SIGINFO) != 0)
+    reinterpret_cast<void (*)(int, siginfo_t*, void*)>(handler)(number, info, context);
+  else
+    reinterpret_cast<void (*)(int)>(handler)(number);
+}
+
+bool is_handler(sighandler_t h) { return h != SIG_DFL && h != SIG_IGN && h != SIG_ERR; }
+
+}  // namespace
+
+int set_signal_action(int number, const struct sigaction* action, struct sigaction* old) {
+  if (number <= 0 || number >= _NSIG) return libc.sigaction(number, action, old) == 0 ? 0 : -errno;
+  Installed& entry = installed[number];
+  void* handler_before = entry.handler.load(std::memory_order_relaxed);  // changed only here
+  int flags_before = entry.flags.load(std::memory_order_relaxed);
+  struct sigaction ours, before;
+  bool wrap = action != nullptr && is_handler(action->sa_handler);
+  if (wrap) {
+    ours = *action;
+    entry.handler.store(reinterpret_cast<void*>(action->sa_handler), std::memory_order_relaxed);
+    entry.flags.store(action->sa_flags, std::memory_order_relaxed);
+    ours.sa_sigaction = on_signal;
+    ours.sa_flags |= SA_SIGINFO;
+  }
+  if (libc.sigaction(number, wrap ? &ours : action, &before) != 0) {
+    int error = errno;
+    if (wrap) {
+      entry.handler.store(handler_before, std::memory_order_relaxed);
+      entry.flags.store(flags_before, std::memory_order_relaxed);
+    }
+    return -error;
+  }
+  if (old != nullptr) {
+    *old = before;
+    if (before.sa_sigaction == on_signal) {
+      old->sa_handler = reinterpret_cast<sighandler_t>(handler_before);
+      old->sa_flags = flags_before;
+    }
+  }
+  return 0;
+}
+
+}  // namespace sluice::preload

@@ -1,0 +1,238 @@
+#include "preload/sleep.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/syscall.h>
+
+#include <atomic>
+
+#include "preload/descriptor_table.h"
+#include "preload/libc.h"
+#include "preload/signals.h"
+#include "shm/wake.h"
+
+namespace sluice::preload {
+namespace {
+
+timespec now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t;
+}
+
+constexpr int64_t kNsPerS = 1'000'000'000;
+
+timespec plus(timespec t, int64_t s, int64_t ns) {
+  t.tv_sec += s;
+  t.tv_nsec += ns;
+  if (t.tv_nsec >= kNsPerS) {
+    t.tv_sec += 1;
+    t.tv_nsec -= kNsPerS;
+  }
+  return t;
+}
+
+}  // namespace
+
+uint64_t now_ns() {
+  timespec t = now();
+  return uint64_t(t.tv_sec) * kNsPerS + uint64_t(t.tv_nsec);
+}
+
+Deadline Deadline::in(const timespec* relative) {
+  Deadline d;
+  if (relative == nullptr || relative->tv_sec > INT32_MAX) return d;
+  d.at_ = plus(now(), relative->tv_sec, relative->tv_nsec);
+  d.never_ = false;
+  return d;
+}
+
+Deadline Deadline::in_ms(int64_t ms) {
+  timespec t{ms / 1000, ms % 1000 * 1'000'000};
+  return ms < 0 ? never() : in(&t);
+}
+
+Deadline Deadline::in_us(int64_t us) {
+  timespec t{us / 1'000'000, us % 1'000'000 * 1000};
+  return us == 0 ? never() : in(&t);
+}
+
+timespec Deadline::left() const {
+  timespec t = now();
+  timespec d{at_.tv_sec - t.tv_sec, at_.tv_nsec - t.tv_nsec};
+  if (d.tv_nsec < 0) {
+    d.tv_sec -= 1;
+    d.tv_nsec += kNsPerS;
+  }
+  if (d.tv_sec < 0) d = {0, 0};
+  return d;
+}
+
+bool Deadline::passed() const {
+  if (never_) return false;
+  timespec t = now();
+  return t.tv_sec > at_.tv_sec || (t.tv_sec == at_.tv_sec && t.tv_nsec >= at_.tv_nsec);
+}
+
+// ---- the bell, and what each thread sleeps on ---------------------------------------------
+
+namespace {
+
+int bell_fd = -1;
+int watched_fd = -1;    // the coordinator's socket
+int inotify_fd = -1;    // its directory, while it is away
+constexpr int kInheritedBells = 8;
+int inherited_bells[kInheritedBells] = {-1, -1, -1, -1, -1, -1, -1, -1};
+std::atomic<uint32_t> epoch{1};  // grows when one of these changes
+
+// An epoll set with the bell in it, edge-triggered: nobody has to reset the bell, so several
+// threads can share it and each sees every ring.
+struct Sleeper {
+  int fd = -1;
+  uint32_t epoch = 0;
+};
+thread_local Sleeper sleeper;
+pthread_key_t sleeper_key;
+pthread_once_t sleeper_once = PTHREAD_ONCE_INIT;
+
+void close_sleeper(void* p) {
+  Sleeper* s = static_cast<Sleeper*>(p);
+  close_own(s->fd);
+  s->fd = -1;
+  s->epoch = 0;
+}
+
+void add(int epfd, int fd) {
+  epoll_event e{};
+  e.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+  e.data.u64 = kWakerCookie;
+  if (fd >= 0) libc.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e);
+}
+
+int sleeper_fd() {
+  uint32_t now = epoch.load(std::memory_order_acquire);
+  if (sleeper.epoch == now) return sleeper.fd;
+  pthread_once(&sleeper_once, [] { pthread_key_create(&sleeper_key, close_sleeper); });
+  close_own(sleeper.fd);
+  sleeper.fd = move_high(epoll_create1(EPOLL_CLOEXEC));
+  add_wakers(sleeper.fd, sleeper.epoch);
+  pthread_setspecific(sleeper_key, &sleeper);
+  return sleeper.fd;
+}
+
+void changed() { epoch.fetch_add(1, std::memory_order_acq_rel); }
+
+}  // namespace
+
+const uint64_t kWakerCookie = uint64_t(&kWakerCookie);
+
+void add_wakers(int epfd, uint32_t& seen) {
+  uint32_t now = epoch.load(std::memory_order_acquire);
+  if (seen == now) return;
+  add(epfd, bell());
+  add(epfd, watched_fd);
+  add(epfd, inotify_fd);
+  for (int fd : inherited_bells) add(epfd, fd);
+  seen = epoch.load(std::memory_order_acquire) == now ? now : 0;
+}
+
+void remove_wakers(int epfd) {
+  for (int fd : {bell_fd, watched_fd, inotify_fd}) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
+  for (int fd : inherited_bells) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
+}
+
+int bell() {
+  if (bell_fd < 0) bell_fd = move_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  return bell_fd;
+}
+
+void renew_bell() {
+  // What the parent shared with us is announced on its bell: keep listening to that too.
+  int kept = 0;
+  while (kept < kInheritedBells - 1 && inherited_bells[kept] >= 0) ++kept;
+  close_own(inherited_bells[kept]);
+  inherited_bells[kept] = bell_fd;
+  bell_fd = -1;
+  changed();
+}
+
+void ring_own_bell() {
+  uint64_t one = 1;
+  if (bell_fd >= 0) (void)!libc.write(bell_fd, &one, sizeof one);
+}
+
+void watch_for(const char* directory) {
+  if (inotify_fd >= 0) return;
+  inotify_fd = move_high(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (inotify_fd >= 0) inotify_add_watch(inotify_fd, directory, IN_CREATE | IN_MOVED_TO | IN_ATTRIB);
+  changed();
+}
+
+void watch_socket(int fd) {
+  watched_fd = fd;
+  changed();
+}
+
+void stop_watching() {
+  close_own(inotify_fd);
+  inotify_fd = -1;
+  changed();
+}
+
+long sleep_in_poll(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask,
+                   uint32_t seen) {
+  fds[count] = {sleeper_fd(), POLLIN, 0};
+  timespec left = deadline.is_never() ? timespec{} : deadline.left();
+  long n = interruptible_syscall(seen, SYS_ppoll, long(fds), long(count + 1),
+                                 deadline.is_never() ? 0 : long(&left), long(mask), _NSIG / 8);
+  if (n > 0 && fds[count].revents != 0) {
+    epoll_event events[4];
+    while (libc.epoll_wait(sleeper.fd, events, 4, 0) == 4) {
+    }
+    --n;
+  }
+  return n;
+}
+
+// ---- spinning -----------------------------------------------------------------------------
+
+namespace {
+
+// How spinning has paid lately, per thread.
+struct Experience {
+  int score = 8;  // 0..16
+  uint32_t skipped = 0;
+};
+thread_local Experience experience;
+
+bool several_cpus() {
+  static const bool several = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+  return several;
+}
+
+}  // namespace
+
+uint32_t current_cpu() { return uint32_t(sched_getcpu()); }
+
+bool Spinner::worthwhile(uint32_t peer_cpu) {
+  if (!several_cpus() || peer_cpu == current_cpu()) return false;
+  return experience.score > 0 || ++experience.skipped % 16 == 0;
+}
+
+bool Spinner::learn(bool success) {
+  int score = experience.score + (success ? 2 : -1);
+  experience.score = score > 16 ? 16 : score < 0 ? 0 : score;
+  return success;
+}
+
+uint32_t Spinner::signals() {
+  return std::atomic_ref<uint32_t>(signal_counts.any).load(std::memory_order_relaxed);  // own thread's
+}
+void Spinner::relax() { shm::cpu_relax(); }
+void Spinner::give_way() { sched_yield(); }
+
+}  // namespace sluice::preload

@@ -1,0 +1,93 @@
+// How a thread of the application waits: spin a little while that promises something, then
+// sleep in the kernel until the process's bell, a descriptor of the kernel's, a signal or
+// the time. See shm/wake.h for why no wake-up is lost.
+#pragma once
+
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+
+#include <cstdint>
+
+#include "shm/layout.h"
+
+namespace sluice::preload {
+
+// A point on CLOCK_MONOTONIC, or never.
+class Deadline {
+ public:
+  static Deadline never() { return Deadline(); }
+  static Deadline in_ms(int64_t ms);                // negative: never
+  static Deadline in(const timespec* relative);     // null: never
+  static Deadline in_us(int64_t us);                // 0: never, as SO_RCVTIMEO has it
+  bool is_never() const { return never_; }
+  bool passed() const;
+  const timespec* absolute() const { return never_ ? nullptr : &at_; }
+  // What is left, not below zero.
+  timespec left() const;
+
+ private:
+  timespec at_{};
+  bool never_ = true;
+};
+
+uint64_t now_ns();
+
+// The process's bell: an eventfd that everyone who has news for it may write.
+int bell();
+// After fork the child needs its own. The old number is closed if `inherited` says so.
+void renew_bell();
+// Wakes all threads of this process that sleep in sleep_in_poll.
+void ring_own_bell();
+// While the coordinator is away: a watch that wakes sleepers when it comes back.
+void watch_for(const char* directory);
+void watch_socket(int fd);
+void stop_watching();
+
+// Adds what wakes this process, edge-triggered, to an epoll set, unless that was done in this
+// `epoch` already. Their events carry kWakerCookie.
+void add_wakers(int epfd, uint32_t& epoch);
+void remove_wakers(int epfd);
+extern const uint64_t kWakerCookie;
+
+// ppoll(2) on fds[0..count) and the bell; fds must have room for one more entry. Returns -EINTR
+// without sleeping if a handler ran since signal_counts.any was `seen`. A return of 0
+// can mean the bell as well as the time.
+long sleep_in_poll(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
+
+// ---- spinning ---------------------------------------------------------------------------
+
+// Whether and how long a wait should spin: not on one CPU, not when spinning rarely helped.
+class Spinner {
+ public:
+  // `peer_cpu`: where the other side ran last, or kAnyCpu.
+  static constexpr uint32_t kAnyCpu = ~0u;
+  // Calls ready() until it is true (returns true) or the time is up or a signal came.
+  template <class Ready>
+  static bool until(Ready&& ready, uint32_t peer_cpu) {
+    if (!worthwhile(peer_cpu)) return false;
+    uint32_t seen = signals();
+    uint64_t begin = now_ns();
+    for (uint32_t i = 1;; ++i) {
+      for (int k = 0; k < 24; ++k) {
+        if (ready()) return learn(true);
+        relax();
+      }
+      if (signals() != seen) return false;
+      if (now_ns() - begin > kSpinNs) return learn(false);
+      if (i % 16 == 0) give_way();
+    }
+  }
+
+ private:
+  static constexpr uint64_t kSpinNs = 40'000;
+  static bool worthwhile(uint32_t peer_cpu);
+  static bool learn(bool success);
+  static uint32_t signals();
+  static void relax();
+  static void give_way();
+};
+
+uint32_t current_cpu();
+
+}  // namespace sluice::preload

@@ -1,0 +1,250 @@
+// The layout of every region. A region has one writing domain and one reading domain.
+//
+//   pair region A->B     everything A tells B                      writer A, reader B
+//   client region A->C   requests and counters of A                writer A, reader coordinator
+//   reply region C->A    replies and notices to A                  writer coordinator, reader A
+//   directory C->*       what everybody may know (ports, who lives) writer coordinator, readers all
+//
+// The coordinator may read any region. A reader maps read-only; the kernel refuses more.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace sluice::shm {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
+inline constexpr std::size_t kCacheLine = 64;
+inline constexpr std::size_t kPageBytes = 4096;
+
+// A domain is one process. 0 is nobody, 1 the coordinator.
+using DomainId = uint32_t;
+inline constexpr DomainId kNobody = 0;
+inline constexpr DomainId kCoordinator = 1;
+inline constexpr uint32_t kMaxDomains = 65536;
+
+template <class T>
+using Shared = std::atomic<T>;
+static_assert(Shared<uint64_t>::is_always_lock_free && sizeof(Shared<uint64_t>) == 8);
+static_assert(Shared<uint32_t>::is_always_lock_free && sizeof(Shared<uint32_t>) == 4);
+
+// ---- pair region ------------------------------------------------------------------------
+
+inline constexpr uint32_t kSlots = 16384;  // connections of one ordered pair
+inline constexpr uint32_t kHolders = 6;    // processes that share one connection after fork
+
+struct PairHeader {
+  // Constant after creation.
+  uint64_t magic;
+  uint32_t version;
+  DomainId writer;
+  DomainId reader;
+  uint32_t generation;
+  // W: how the writer sleeps. Odd: asleep in the kernel, ring its bell. Grows with each sleep.
+  alignas(kCacheLine) Shared<uint32_t> sleeping;
+  // Sleepers among the processes that inherited this region by fork; never reset by the dead.
+  Shared<uint32_t> sharers_sleeping;
+  Shared<uint32_t> cpu;             // where the writer last ran, to know when spinning is vain
+  Shared<uint32_t> listener_epoch;  // grows when the writer closes a listener: grants end
+  Shared<uint32_t> frozen;          // the writer forked: no new connections in this pair
+  // Processes that inherited this region do not push to its ready queue, which has one
+  // producer; they count here, and the reader then looks at every connection of the pair.
+  Shared<uint32_t> sharers_news;
+  // R: how far the writer has consumed the ready queue of the opposite region.
+  alignas(kCacheLine) Shared<uint64_t> ready_head;
+};
+
+// Which ring a direction uses from byte `from` on.
+struct RingRef {
+  uint64_t from;
+  uint32_t page;       // offset in the region, in pages
+  uint32_t size_log2;  // bytes, a power of two
+};
+
+enum SlotState : uint32_t {
+  kFin = 1,        // no byte comes after tail
+  kReset = 2,      // the connection was aborted
+  kClosed = 4,     // this side has let go of the slot and reads nothing more
+  kAccepted = 8,   // accept() has returned this connection
+  kRedirect = 16,  // never accepted here: connect again, elsewhere
+};
+
+enum Wants : uint32_t {
+  kWantsBytes = 1,       // a thread sleeps on the peer's doorbell until bytes come
+  kWantsSpace = 2,       // likewise until bytes have been consumed
+  kWantsSpaceEvent = 4,  // push to the ready queue when bytes have been consumed
+};
+
+struct SocketName {
+  uint8_t address[16];  // IPv6 form; IPv4 is v4-mapped
+  uint16_t port;        // host order
+  uint16_t family;      // AF_INET or AF_INET6: as the owner of the name sees it
+};
+
+// One side of one connection. The connection has the same index in A->B and B->A; even
+// indexes belong to the domain with the smaller id to give out, odd ones to the other.
+struct alignas(kCacheLine) Slot {
+  // Line 0, written when this side sends.
+  Shared<uint64_t> tail;        // bytes published since the connection began
+  Shared<uint32_t> generation;  // of the connection in this slot; the initiator counts
+  Shared<uint32_t> state;       // SlotState bits
+  Shared<uint32_t> wants;       // Wants bits
+  Shared<uint32_t> doorbell;    // futex word for the peer's sleeping threads
+  Shared<uint32_t> switches;    // rings[switches & 1] is the newest
+  uint32_t reserved;
+  RingRef rings[2];
+  // Line 1, written when this side receives.
+  alignas(kCacheLine) Shared<uint64_t> head;  // bytes consumed of the opposite direction
+  Shared<uint32_t> send_lock;                 // used only between processes that share by fork
+  Shared<uint32_t> receive_lock;
+  // Line 2, written by the initiator before it announces the connection.
+  alignas(kCacheLine) uint32_t listener;
+  SocketName initiator;
+  SocketName acceptor;
+  // Line 3: the domains that hold this side open (0: free entry).
+  alignas(kCacheLine) Shared<DomainId> holders[kHolders];
+  Shared<uint32_t> holders_overflow;  // set once more processes shared than fit
+};
+static_assert(sizeof(Slot) == 4 * kCacheLine && offsetof(Slot, head) == kCacheLine);
+static_assert(sizeof(RingRef) == 16 && sizeof(SocketName) == 20);
+
+// An entry: lap << 32 | slot index. The lap tells a fresh entry from an old one.
+using ReadyEntry = Shared<uint64_t>;
+
+inline constexpr std::size_t kReadyOffset = kPageBytes;
+inline constexpr std::size_t kSlotsOffset = 0x40000;
+inline constexpr std::size_t kHeapOffset = 0x480000;
+inline constexpr std::size_t kPairBytes = std::size_t{256} << 20;  // sparse: memory only when touched
+static_assert(kReadyOffset + kSlots * sizeof(ReadyEntry) <= kSlotsOffset);
+static_assert(kSlotsOffset + kSlots * sizeof(Slot) <= kHeapOffset);
+
+inline constexpr uint32_t kSmallestRingLog2 = 12;
+inline constexpr uint32_t kLargestRingLog2 = 20;
+
+// A mapped pair region. Pointers only; nothing here owns the mapping.
+struct PairView {
+  std::byte* base = nullptr;
+  PairHeader& header() const { return *reinterpret_cast<PairHeader*>(base); }
+  ReadyEntry* ready() const { return reinterpret_cast<ReadyEntry*>(base + kReadyOffset); }
+  Slot& slot(uint32_t i) const { return reinterpret_cast<Slot*>(base + kSlotsOffset)[i]; }
+  explicit operator bool() const { return base != nullptr; }
+};
+
+// ---- client and reply regions -----------------------------------------------------------
+
+// A request, reply or notice: one cache line, so that it moves as one.
+struct Message {
+  uint16_t type;
+  uint16_t status;  // errno in replies
+  uint32_t id;      // the sender's choice; a reply repeats it
+  uint64_t words[7];
+};
+static_assert(sizeof(Message) == kCacheLine);
+
+inline constexpr uint32_t kMessages = 64;  // entries of a message ring
+
+struct MessageEntries {
+  alignas(kCacheLine) Shared<uint64_t> tail;
+  alignas(kCacheLine) Message entries[kMessages];
+};
+
+// What the shim counts for `sluice status`. Totals unless named otherwise.
+enum Counter : uint32_t {
+  kConnects,         // accelerated, initiator's side
+  kConnectsGranted,  // of these without asking the coordinator
+  kAccepts,          // accelerated, acceptor's side
+  kOpen,             // now: initiator's ends that are open
+  kOpenAccepted,     // now: acceptor's ends that are open
+  kKernelAccepts,    // accept() returned a kernel connection
+  kBells,            // bells rung
+  kResets,           // connections ended because the peer broke an invariant
+  kFallbacks = 16,   // kFallbacks + Fallback: connects that went to the kernel, by reason
+  kCounters = 48,
+};
+
+enum class Fallback : uint32_t {
+  kNoListener,     // nobody with the shim listens there
+  kNoAcceptor,     // a listener, but no process is known to accept on it yet
+  kNoCoordinator,  // the coordinator could not be reached in time
+  kBacklogFull,    // the kernel's backlog decides
+  kNoPorts,        // no local port left to give
+  kNoMemory,       // region, slots or ring memory exhausted
+  kRefused,        // policy
+  kOption,         // the socket carries something only the kernel does
+  kCount,
+};
+inline constexpr const char* kFallbackNames[] = {"no_listener", "no_acceptor", "no_coordinator",
+                                                 "backlog_full", "no_ports", "no_memory",
+                                                 "refused", "option"};
+static_assert(sizeof(kFallbackNames) / sizeof(*kFallbackNames) == uint32_t(Fallback::kCount));
+
+struct ClientRegion {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t reserved;
+  // Shared queue only: 0, or 1 while claiming, or 2 + ticket until published.
+  alignas(kCacheLine) Shared<uint64_t> claim;
+  alignas(kCacheLine) Shared<uint64_t> replies_head;  // consumed of ReplyRegion::replies
+  Shared<uint32_t> sleeping;                          // odd: ring the bell after a notice
+  Shared<uint32_t> accepting;                         // 1: a thread waits for connections
+  alignas(kCacheLine) Shared<uint64_t> counters[kCounters];
+  MessageEntries requests;
+};
+inline constexpr std::size_t kClientBytes = 2 * kPageBytes;
+static_assert(sizeof(ClientRegion) <= kClientBytes);
+
+struct ReplyRegion {
+  uint64_t magic;
+  uint32_t version;
+  DomainId client;
+  alignas(kCacheLine) Shared<uint64_t> requests_head;  // consumed of ClientRegion::requests
+  alignas(kCacheLine) Shared<uint32_t> packets;        // packets sent on the control socket
+  Shared<uint32_t> doorbell;                           // futex word, grows with each reply
+  MessageEntries replies;
+};
+inline constexpr std::size_t kReplyBytes = 2 * kPageBytes;
+static_assert(sizeof(ReplyRegion) <= kReplyBytes);
+
+struct Directory {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t polling;  // 1: the coordinator never sleeps and rings bells on request
+  alignas(kCacheLine) Shared<uint32_t> sleeping;  // odd: the coordinator sleeps, ring its bell
+  alignas(kCacheLine) Shared<uint64_t> ports[65536 / 64];        // accelerated listeners, any namespace
+  alignas(kCacheLine) Shared<uint64_t> alive[kMaxDomains / 64];  // registered and not dead
+  bool has_port(uint16_t p) const {
+    return ports[p / 64].load(std::memory_order_acquire) >> (p % 64) & 1;
+  }
+  bool is_alive(DomainId d) const {
+    return d < kMaxDomains && (alive[d / 64].load(std::memory_order_acquire) >> (d % 64) & 1);
+  }
+};
+inline constexpr std::size_t kDirectoryBytes = 8 * kPageBytes;
+static_assert(sizeof(Directory) <= kDirectoryBytes);
+
+// ---- shared request queue ---------------------------------------------------------------
+
+inline constexpr uint32_t kSharedMessages = 1024;
+
+struct SharedEntry {
+  Shared<uint64_t> sequence;  // ticket + 1 once published
+  DomainId sender;            // a claim: checked against the queue's uid
+  uint32_t reserved;
+  alignas(kCacheLine) Message message;
+};
+
+struct SharedQueueRegion {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t reserved;
+  alignas(kCacheLine) Shared<uint64_t> tail;  // next ticket, claimed by fetch_add
+  // Written by every client as well, so only a hint: the coordinator keeps its own.
+  alignas(kCacheLine) Shared<uint64_t> head;
+  alignas(kCacheLine) SharedEntry entries[kSharedMessages];
+};
+inline constexpr std::size_t kSharedQueueBytes =
+    (sizeof(SharedQueueRegion) + kPageBytes - 1) / kPageBytes * kPageBytes;
+
+}  // namespace sluice::shm

@@ -1,0 +1,98 @@
+// What clients and the coordinator say to each other.
+//
+// Two channels. Packets carry descriptors and go over a SOCK_SEQPACKET socket at
+// DIR/coordinator.sock; the kernel vouches for their sender (SO_PEERCRED). Messages carry
+// none and go over the request queue (divided or shared) and back over the reply ring. One request,
+// one reply with the same id, except where "no reply" is noted.
+//
+// After each packet the coordinator adds one to ReplyRegion::packets and rings the client's
+// bell if it sleeps, so a client looks at its socket only when there is something.
+#pragma once
+
+#include "shm/layout.h"
+
+namespace sluice::shm {
+
+// ---- messages ---------------------------------------------------------------------------
+
+enum MessageType : uint16_t {
+  // words 0,1: address (16 bytes, IPv6 form); 2: port | family << 16 | ListenFlags << 32;
+  // 3: backlog | 1 << 32 if this process is the only one that holds the socket.
+  // Reply words 0: listener id (> 0). EACCES by policy.
+  kListen = 1,
+  // word 0: listener id. The sender no longer holds it. No reply.
+  kUnlisten,
+  // words 0: listener id; 1: AcceptorRole. No reply.
+  kAcceptor,
+  // words 0,1: destination; 2: port | family << 16; 3: 1 to ask for a grant;
+  // 4: a listener to avoid on this domain << 32 (after kRedirect), else 0.
+  // Reply: status 0, ENOENT (no listener), EAGAIN (no acceptor), EACCES (policy).
+  // Words 0: acceptor's domain | listener id << 32; 1: backlog | granted << 32;
+  // 2,3: the acceptor's address as connected to; 4: the acceptor's pid.
+  kConnect,
+  // Reply words 0: first port | count << 32. ENOSPC. The ports stay the client's until it dies.
+  kLeasePorts,
+  // word 0: domain. Ring that domain's bell. No reply. Only with Directory::polling.
+  kRing,
+  // Reply repeats the words. For measurements.
+  kPing,
+};
+
+enum ListenFlags : uint32_t { kListenV6Only = 1, kListenReusePort = 2 };
+
+// HOLDER: has the descriptor, has not shown interest. ONLY: the one holder, so connections may go to
+// it although it has not called accept yet. ACCEPTS: has called accept or waits on it.
+enum class AcceptorRole : uint64_t { kHolder = 0, kOnly = 1, kAccepts = 2 };
+
+// ---- packets ----------------------------------------------------------------------------
+
+enum PacketType : uint16_t {
+  // Client -> coordinator. fds: client region, bell (eventfd). domain: 0, or the id to have again after
+  // the coordinator restarted, or the id got by kReserve. Answer: kWelcome.
+  kHello = 1,
+  // fds: reply region, directory, coordinator's bell[, shared queue]. domain: the client's id.
+  // value: 0 divided, 1 shared. value2: 0 protect=none, 1 regions. status: 0 or errno
+  // (EPROTO other version, EPERM not allowed, EBADF region not acceptable).
+  kWelcome,
+  // Parent -> coordinator before fork, on a new socket that the child will inherit and keep.
+  // domain: the parent's id. Answer kReserved, domain: the child's id, alive from now on.
+  // The child may send kHello later, with that id, on that socket.
+  kReserve,
+  kReserved,
+  // Client -> coordinator. domain: peer; value: generation; fds: pair region (writer: the client).
+  // Answer: kPeer, then the peer gets kPeerRegion.
+  kRegion,
+  // fds: the peer's bell. domain: peer; value: its pid. status: 0, ESRCH, EBADF.
+  kPeer,
+  // Coordinator -> client. domain: writer; value: generation; value2: its pid. fds: pair
+  // region (to map read-only), the writer's bell.
+  kPeerRegion,
+  // Coordinator -> client: domain is dead. Directory::alive says so already.
+  kPeerGone,
+  // Client -> coordinator after the coordinator restarted: domain: peer, value: generation, value2: peer's pid.
+  kAnnouncePair,
+  // Coordinator -> client: value: listener whose grants end.
+  kRevoke,
+  // `sluice` -> coordinator. Answer: one kText packet, whose text follows the header.
+  kStatus = 64,   // JSON
+  kSockets,       // JSON array for `sluice ss`
+  kStop,
+  kText,
+};
+
+struct Packet {
+  uint64_t magic;
+  uint32_t version;
+  uint16_t type;
+  uint16_t status;
+  DomainId domain;
+  uint32_t value;
+  uint32_t value2;
+  uint32_t reserved;
+};
+static_assert(sizeof(Packet) == 32);
+inline constexpr int kMaxPacketFds = 4;
+
+inline constexpr const char* kSocketName = "coordinator.sock";
+
+}  // namespace sluice::shm

@@ -1,0 +1,108 @@
+// The shared request queue: many producers, one consumer, all of one uid.
+//
+//   ticket = tail.fetch_add(1)                       claim
+//   entries[ticket % 1024].message = m
+//   entries[ticket % 1024].sequence = ticket + 1     publish
+//
+// Ownership: whoever holds a ticket owns that entry until it publishes. head is written by
+// the consumer; producers wait for it when the queue is full.
+// Edges:  Q0 producer publishes sequence (release) -> C0 consumer observes it (acquire)
+//         C1 consumer retires head (release)       -> Q1 producer finds its entry free (acquire)
+// Death:  a producer may die between claim and publish. Around the claim it keeps
+//         ClientRegion::claim (its own region): 1 "claiming", then 2 + ticket, then 0. The
+//         consumer skips an entry that is unpublished although, before it looked, no living
+//         producer had a claim that could be this ticket.
+//           A0 claim = 1; A1 fetch_add; A2 claim = 2 + ticket; A3 publish; A4 claim = 0
+//         A0 comes before A1 for the consumer because A1 is a locked operation.
+// Trust:  every producer can write everything here, so a request acts only with the uid's
+//         rights and a hostile producer can stop the queue of its own uid, not of others.
+#pragma once
+
+#include "shm/layout.h"
+#include "shm/wake.h"
+
+namespace sluice::shm {
+
+class SharedProducer {
+ public:
+  SharedProducer() = default;
+  SharedProducer(SharedQueueRegion* queue, Shared<uint64_t>* claim, DomainId self)
+      : queue_(queue), claim_(claim), self_(self) {}
+
+  // False when the queue has been full for `spins` looks: the consumer is stuck or dead.
+  [[nodiscard]] bool try_push(const Message& m, uint32_t spins = 1u << 20) {
+    if (full()) return false;
+    claim_->store(1, std::memory_order_release);                              // A0
+    uint64_t ticket = queue_->tail.fetch_add(1, std::memory_order_acq_rel);  // A1
+    claim_->store(2 + ticket, std::memory_order_release);                    // A2
+    bool room = wait_for_room(ticket, spins);
+    if (room) {
+      SharedEntry& e = queue_->entries[ticket % kSharedMessages];
+      e.sender = self_;
+      e.message = m;
+      e.sequence.store(ticket + 1, std::memory_order_release);  // A3, Q0
+    }
+    claim_->store(0, std::memory_order_release);  // A4
+    return room;
+  }
+
+ private:
+  bool full() const {
+    uint64_t used = queue_->tail.load(std::memory_order_relaxed) -  // a hint: checked after the claim
+                    queue_->head.load(std::memory_order_relaxed);
+    return used >= kSharedMessages;
+  }
+  bool wait_for_room(uint64_t ticket, uint32_t spins) const {
+    while (ticket - queue_->head.load(std::memory_order_acquire) >= kSharedMessages) {  // Q1
+      if (spins-- == 0) return false;
+      cpu_relax();
+    }
+    return true;
+  }
+
+  SharedQueueRegion* queue_ = nullptr;
+  Shared<uint64_t>* claim_ = nullptr;
+  DomainId self_ = kNobody;
+};
+
+class SharedConsumer {
+ public:
+  SharedConsumer() = default;
+  explicit SharedConsumer(SharedQueueRegion* queue) : queue_(queue) {}
+
+  // Whether some ticket has been claimed that was not consumed; it may be unpublished.
+  [[nodiscard]] bool claimed() const {
+    return queue_->tail.load(std::memory_order_acquire) != position_;
+  }
+
+  [[nodiscard]] bool try_pop(Message& out, DomainId& sender) {
+    const SharedEntry& e = queue_->entries[position_ % kSharedMessages];
+    if (e.sequence.load(std::memory_order_acquire) != position_ + 1) return false;  // C0
+    out = e.message;
+    sender = e.sender;
+    retire();
+    return true;
+  }
+
+  // Whether a producer whose claim word reads `claim` may still publish the next ticket.
+  [[nodiscard]] bool covers(uint64_t claim) const { return claim == 1 || claim == 2 + position_; }
+
+  // Gives up the next ticket, unless it is published. Only when it was claimed() and then
+  // covered by no living producer: a claim that has gone was published before that, so
+  // looking at the entry last cannot miss it.
+  bool skip() {
+    const SharedEntry& e = queue_->entries[position_ % kSharedMessages];
+    if (e.sequence.load(std::memory_order_acquire) == position_ + 1) return false;  // C0
+    retire();
+    return true;
+  }
+
+ private:
+  void retire() {
+    queue_->head.store(++position_, std::memory_order_release);  // C1
+  }
+  SharedQueueRegion* queue_ = nullptr;
+  uint64_t position_ = 0;
+};
+
+}  // namespace sluice::shm

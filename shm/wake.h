@@ -1,0 +1,76 @@
+// Sleeping and waking without losing a wake-up.
+//
+//   sleeper                         waker
+//   W0 sleeping = odd               P0 publish
+//   full fence                      full fence
+//   W1 look again                   P1 look at sleeping
+//   W2 sleep in the kernel          P2 odd: ring
+//
+// The full fences forbid the one bad outcome: W1 misses P0 and P1 misses W0 (store
+// buffering). Release and acquire do not: both loads may be served before both stores.
+// This is the only place in the tree with a sequentially consistent fence.
+#pragma once
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace sluice::shm {
+
+inline void sleep_wake_fence() {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+  // A locked operation is a full fence and on current cores cheaper than MFENCE.
+  asm volatile("lock orl $0, -64(%%rsp)" ::: "memory", "cc");
+#else
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
+
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  asm volatile("pause");
+#endif
+}
+
+// Sleeps while *word == expected. `deadline`: CLOCK_MONOTONIC, absolute, or null.
+// Returns 0, or -EAGAIN (changed already), -EINTR, -ETIMEDOUT. The word may be mapped
+// read-only and belong to another domain (futex(2): the key of a shared futex is its inode).
+inline long futex_wait(const std::atomic<uint32_t>& word, uint32_t expected,
+                       const timespec* deadline) {
+  // Raw so that errno stays the caller's.
+  long result;
+#if defined(__x86_64__)
+  register const timespec* r10 asm("r10") = deadline;
+  register long r8 asm("r8") = 0;
+  register long r9 asm("r9") = FUTEX_BITSET_MATCH_ANY;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "0"(SYS_futex), "D"(&word), "S"(FUTEX_WAIT_BITSET), "d"(expected), "r"(r10),
+                 "r"(r8), "r"(r9)
+               : "rcx", "r11", "memory");
+#else
+  result = syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected, deadline, nullptr,
+                   FUTEX_BITSET_MATCH_ANY);
+  if (result < 0) result = -errno;
+#endif
+  return result;
+}
+
+inline void futex_wake(const std::atomic<uint32_t>& word) {
+#if defined(__x86_64__)
+  long result;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "0"(SYS_futex), "D"(&word), "S"(FUTEX_WAKE), "d"(INT32_MAX)
+               : "rcx", "r11", "memory");
+#else
+  syscall(SYS_futex, &word, FUTEX_WAKE, INT32_MAX);
+#endif
+}
+
+}  // namespace sluice::shm

@@ -1,0 +1,521 @@
+// Connections and listeners over fork, exec and spawn, as servers use them.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "epoll_set.h"
+#include "harness.h"
+#include "peer.h"
+#include "sockets.h"
+
+using namespace conformance;
+
+namespace {
+
+struct Pipe {
+  int ends[2];
+  Pipe() { CHECK_OK(pipe(ends)); }
+  void signal() { write_all(ends[1], "!"); }
+  void await() { CHECK_EQ(read_exactly(ends[0], 1), "!"); }
+};
+
+void echo_to_end(int fd) {
+  for (std::string piece; !(piece = read_once(fd)).empty();) write_all(fd, piece);
+}
+
+void serve_one(int listener) {
+  int fd = CHECK_OK(accept(listener, nullptr, nullptr));
+  echo_to_end(fd);
+  CHECK_OK(close(fd));
+}
+
+void visit(uint16_t port) {
+  int fd = connect_to(port);
+  write_all(fd, "hello");
+  CHECK_OK(shutdown(fd, SHUT_WR));
+  CHECK_EQ(read_to_end(fd), "hello");
+  CHECK_OK(close(fd));
+}
+
+// Runs `cat` with the connection as stdin and stdout, as inetd would.
+pid_t spawn_cat(int fd, char** environment = environ) {
+  pid_t pid = CHECK_OK(fork());
+  if (pid) return pid;
+  dup2(fd, 0);
+  dup2(fd, 1);
+  close_range(3, ~0u, 0);
+  const char* const argv[] = {"cat", nullptr};
+  execvpe("cat", const_cast<char**>(argv), environment);
+  _exit(127);
+}
+
+}  // namespace
+
+PROGRAM(serve_inherited_listener) { return serve_one(std::stoi(args[0])), 0; }
+
+PROGRAM(echo_inherited) { return echo_to_end(std::stoi(args[0])), 0; }
+
+// What is inherited works with epoll and flags too, not with read and write alone.
+PROGRAM(inspect_inherited) {
+  int fd = std::stoi(args[0]);
+  CHECK_EQ(fcntl(fd, F_GETFL), O_RDWR | O_NONBLOCK);
+  CHECK_EQ(peer_address(fd).text(), args[1]);
+  CHECK_EQ(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+  EpollSet set;
+  set.add(fd, EPOLLIN | EPOLLRDHUP);
+  CHECK_EQ(set.wait_one(fd), EPOLLIN);
+  CHECK_EQ(unread(fd), 6);
+  CHECK_EQ(read_once(fd), "unread");
+  write_all(fd, "thanks");
+  return 0;
+}
+
+// Becomes another program in the same process, as nginx does for a binary upgrade.
+PROGRAM(exec_echo) {
+  execl("/proc/self/exe", program_invocation_name, "--program=echo_inherited", args[0].c_str(),
+        nullptr);
+  return 127;
+}
+
+PROGRAM(connect_and_say) {
+  write_all(connect_to(std::stoi(args[0])), args[1]);
+  return 0;
+}
+
+TEST("a child connects anew") {
+  Listener listener = make_listener();
+  make_pair(listener);
+  pid_t child = in_child([&] { visit(listener.port); });
+  serve_one(listener.fd);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a child listens anew, the parent connects") {
+  int ends[2];
+  CHECK_OK(pipe(ends));
+  pid_t child = in_child([&] {
+    Listener listener = make_listener();
+    write_all(ends[1], std::string(reinterpret_cast<char*>(&listener.port), 2));
+    serve_one(listener.fd);
+  });
+  uint16_t port;
+  CHECK_EQ(read(ends[0], &port, 2), 2);
+  visit(port);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a child connects to its parent and the parent to its child at the same time") {
+  Listener listener = make_listener();
+  pid_t child = in_child([&] {
+    int fd = connect_to(listener.port);
+    CHECK_EQ(receive_pattern(fd, 4 << 20, 10'007), 0);
+    CHECK_EQ(send_pattern(fd, 4 << 20, 10'009), 0);
+  });
+  int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+  CHECK_EQ(send_pattern(fd, 4 << 20, 9'001), 0);
+  CHECK_EQ(receive_pattern(fd, 4 << 20, 9'007), 0);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("parent and child both accept on one listener") {
+  Listener listener = make_listener();
+  Pipe ready;
+  pid_t child = in_child([&] {
+    serve_one(listener.fd);
+    ready.await();
+    serve_one(listener.fd);
+  });
+  visit(listener.port);
+  pid_t visitor = in_child([&] { visit(listener.port); });
+  serve_one(listener.fd);
+  CHECK_EQ(wait_exit(visitor), 0);
+  ready.signal();
+  visit(listener.port);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a listener lives on in the child when the parent closes it") {
+  Listener listener = make_listener();
+  pid_t child = in_child([&] { serve_one(listener.fd); });
+  CHECK_OK(close(listener.fd));
+  visit(listener.port);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a connection waits in the backlog until a later child accepts it") {
+  Listener listener = make_listener();
+  int client = connect_to(listener.port);
+  write_all(client, "early");
+  CHECK_OK(shutdown(client, SHUT_WR));
+  CHECK_EQ(wait_exit(in_child([&] { serve_one(listener.fd); })), 0);
+  CHECK_EQ(read_to_end(client), "early");
+}
+
+TEST("a pre-fork server of four children serves 200 connections") {
+  Listener listener = make_listener();
+  std::vector<pid_t> children;
+  for (int i = 0; i < 4; i++)
+    children.push_back(in_child([&] {
+      for (;;) serve_one(listener.fd);
+    }));
+  for (int i = 0; i < 200; i++) visit(listener.port);
+  for (pid_t child : children) {
+    CHECK_OK(kill(child, SIGTERM));
+    CHECK_EQ(wait_exit(child), 128 + SIGTERM);
+  }
+}
+
+TEST("a pre-fork server loses children and serves on") {
+  Listener listener = make_listener();
+  auto serve = [&] {
+    for (;;) serve_one(listener.fd);
+  };
+  pid_t children[] = {in_child(serve), in_child(serve), in_child(serve)};
+  for (int i = 0; i < 30; i++) visit(listener.port);
+  for (int dead : {0, 1}) {
+    await_sleep(children[dead]);
+    CHECK_OK(kill(children[dead], SIGKILL));
+    CHECK_EQ(wait_exit(children[dead]), 128 + SIGKILL);
+    for (int i = 0; i < 30; i++) visit(listener.port);
+  }
+}
+
+TEST("a server forks per connection and closes its own copy") {
+  Listener listener = make_listener();
+  pid_t server = in_child([&] {
+    on_signal(SIGCHLD, SIG_IGN);
+    for (;;) {
+      int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+      in_child([&] {
+        CHECK_OK(close(listener.fd));
+        echo_to_end(fd);
+      });
+      CHECK_OK(close(fd));
+    }
+  });
+  for (int i = 0; i < 30; i++) visit(listener.port);
+  CHECK_OK(kill(server, SIGKILL));
+  CHECK_EQ(wait_exit(server), 128 + SIGKILL);
+}
+
+TEST_EVERYWHERE("forks for snapshots do not disturb a busy connection") {
+  auto [fd, peer] = connect_peer(where);
+  peer.start_echo();
+  constexpr uint64_t kTotal = 16 << 20;
+  Worker writer([fd = fd] { CHECK_EQ(send_pattern(fd, kTotal, 10'007), 0); });
+  Worker reader([fd = fd] { CHECK_EQ(receive_pattern(fd, kTotal, 20'011), 0); });
+  for (int i = 0; i < 20; i++) CHECK_EQ(wait_exit(in_child([] {})), 0);
+  writer.join();
+  reader.join();
+}
+
+TEST_EVERYWHERE("a grandchild serves what its grandparent accepted") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = in_child([fd = fd] {
+    pid_t grandchild = in_child([fd] { echo_to_end(fd); });
+    CHECK_OK(close(fd));
+    CHECK_EQ(wait_exit(grandchild), 0);
+  });
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(wait_exit(child), 0);
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("a child writes much while the parent reads") {
+  auto [fd, peer] = connect_peer(where);
+  peer.start_echo();
+  pid_t child = in_child([fd = fd] { CHECK_EQ(send_pattern(fd, 8 << 20, 10'007), 0); });
+  CHECK_EQ(receive_pattern(fd, 8 << 20, 9'001), 0);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("both ends of a connection divide between parent and child") {
+  auto [client, server] = make_pair();
+  pid_t child = in_child([client = client, server = server] {
+    CHECK_OK(close(client));
+    echo_to_end(server);
+  });
+  CHECK_OK(close(server));
+  write_all(client, "hello");
+  CHECK_EQ(read_exactly(client, 5), "hello");
+  CHECK_OK(shutdown(client, SHUT_WR));
+  CHECK_EQ(read_once(client), "");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("an exec'ed program accepts on a listener that it inherits by number") {
+  Listener listener = make_listener();
+  pid_t child =
+      spawn_program("serve_inherited_listener", {std::to_string(listener.fd)}, {listener.fd});
+  visit(listener.port);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("an exec'ed program takes over a listener with connections waiting") {
+  Listener listener = make_listener();
+  int client = connect_to(listener.port);
+  write_all(client, "early");
+  CHECK_OK(shutdown(client, SHUT_WR));
+  pid_t child =
+      spawn_program("serve_inherited_listener", {std::to_string(listener.fd)}, {listener.fd});
+  CHECK_OK(close(listener.fd));
+  CHECK_EQ(read_to_end(client), "early");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("an exec'ed program goes on with a connection that it inherits") {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("unread before exec, ");
+  await(fd, POLLIN);
+  pid_t child = spawn_program("echo_inherited", {std::to_string(fd)}, {fd});
+  CHECK_OK(close(fd));
+  peer.send("sent after it");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(100), "unread before exec, sent after it");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("flags, options, addresses and epoll hold over exec") {
+  auto [fd, peer] = connect_peer(where);
+  set_nonblocking(fd);
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  peer.send("unread");
+  eventually([fd = fd] { return unread(fd) == 6; });
+  pid_t child =
+      spawn_program("inspect_inherited", {std::to_string(fd), peer_address(fd).text()}, {fd});
+  CHECK_EQ(peer.receive(6), "thanks");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("a process that execs itself keeps its connection") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = spawn_program("exec_echo", {std::to_string(fd)}, {fd});
+  CHECK_OK(close(fd));
+  peer.send("over two execs");
+  CHECK_EQ(peer.receive(14), "over two execs");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(1), "");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("cat echoes a connection that is its stdin and stdout") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = spawn_cat(fd);
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(1), "");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("cat echoes a connection even with an empty environment") {
+  auto [fd, peer] = connect_peer(where);
+  char* nothing[] = {nullptr};
+  peer.send("before, ");
+  await(fd, POLLIN);
+  pid_t child = spawn_cat(fd, nothing);
+  CHECK_OK(close(fd));
+  peer.send("after");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(100), "before, after");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("parent and exec'ed child share a connection") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = spawn_program("echo_inherited", {std::to_string(fd)}, {fd});
+  peer.send("for the child");
+  CHECK_EQ(peer.receive(13), "for the child");
+  write_all(fd, "from the parent");
+  CHECK_EQ(peer.receive(15), "from the parent");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(wait_exit(child), 0);
+  write_all(fd, "still open");
+  CHECK_EQ(peer.receive(10), "still open");
+}
+
+TEST_EVERYWHERE("exec closes a connection with FD_CLOEXEC") {
+  auto [fd, peer] = connect_peer(where);
+  CHECK_OK(fcntl(fd, F_SETFD, FD_CLOEXEC));
+  Pipe hold;
+  pid_t child = in_child([&] {
+    CHECK_OK(dup2(hold.ends[0], 0));
+    CHECK_OK(close(hold.ends[1]));
+    execlp("cat", "cat", nullptr);
+  });
+  CHECK_OK(close(fd));
+  CHECK_EQ(peer.receive(1), "");
+  CHECK_OK(close(hold.ends[1]));
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("a failed exec leaves the connection as it was") {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("hello");
+  CHECK_ERRNO(execl("/nonexistent", "nonexistent", nullptr), ENOENT);
+  CHECK_EQ(read_exactly(fd, 5), "hello");
+  write_all(fd, "world");
+  CHECK_EQ(peer.receive(5), "world");
+}
+
+TEST_EVERYWHERE("posix_spawn gives a connection to a program as stdin and stdout") {
+  auto [fd, peer] = connect_peer(where);
+  posix_spawn_file_actions_t actions;
+  CHECK_EQ(posix_spawn_file_actions_init(&actions), 0);
+  CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, fd, 0), 0);
+  CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, fd, 1), 0);
+  CHECK_EQ(posix_spawn_file_actions_addclose(&actions, fd), 0);
+  char name[] = "cat";
+  char* argv[] = {name, nullptr};
+  pid_t child;
+  CHECK_EQ(posix_spawnp(&child, "cat", &actions, nullptr, argv, environ), 0);
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(wait_exit(child), 0);
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("vfork and exec leave the parent's connection alone") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = vfork();
+  if (child == 0) {
+    execlp("true", "true", nullptr);
+    _exit(127);
+  }
+  CHECK_EQ(wait_exit(child), 0);
+  child = vfork();
+  if (child == 0) _exit(3);
+  CHECK_EQ(wait_exit(child), 3);
+  peer.send("hello");
+  CHECK_EQ(read_exactly(fd, 5), "hello");
+  write_all(fd, "world");
+  CHECK_EQ(peer.receive(5), "world");
+}
+
+TEST_EVERYWHERE("system and popen work beside connections") {
+  auto [fd, peer] = connect_peer(where);
+  CHECK_EQ(system("exit 7"), 7 << 8);
+  FILE* output = popen("echo from the shell", "r");
+  char line[64] = "";
+  CHECK_TRUE(fgets(line, sizeof line, output) != nullptr);
+  CHECK_EQ(line, std::string("from the shell\n"));
+  CHECK_EQ(pclose(output), 0);
+  FILE* input = popen("cat >/dev/null", "w");
+  fputs("to the shell\n", input);
+  CHECK_EQ(pclose(input), 0);
+  peer.send("hello");
+  CHECK_EQ(read_exactly(fd, 5), "hello");
+}
+
+TEST("a daemon of two forks listens and serves") {
+  int ends[2];
+  CHECK_OK(pipe(ends));
+  pid_t first = in_child([&] {
+    CHECK_OK(setsid());
+    in_child([&] {
+      alarm(20);  // it has left the process group that the watchdog ends
+      for (int fd : {0, 1, 2}) CHECK_OK(dup2(open("/dev/null", O_RDWR), fd));
+      Listener listener = make_listener();
+      write_all(ends[1], std::string(reinterpret_cast<char*>(&listener.port), 2));
+      serve_one(listener.fd);
+    });
+  });
+  CHECK_EQ(wait_exit(first), 0);
+  uint16_t port;
+  CHECK_EQ(read(ends[0], &port, 2), 2);
+  visit(port);
+}
+
+TEST("a daemon takes over a listener that its grandparent made") {
+  Listener listener = make_listener();
+  Pipe ready;
+  pid_t first = in_child([&] {
+    CHECK_OK(setsid());
+    in_child([&] {
+      alarm(20);
+      ready.signal();
+      serve_one(listener.fd);
+      serve_one(listener.fd);
+    });
+  });
+  CHECK_EQ(wait_exit(first), 0);
+  ready.await();
+  CHECK_OK(close(listener.fd));
+  visit(listener.port);
+  visit(listener.port);
+}
+
+TEST("libc's daemon() leaves listeners and sets usable") {
+  Listener listener = make_listener();
+  EpollSet set;
+  set.add(listener.fd, EPOLLIN);
+  pid_t first = CHECK_OK(fork());
+  if (first == 0) {
+    CHECK_OK(daemon(1, 0));
+    alarm(20);
+    for (int i = 0; i < 3; i++) {
+      CHECK_EQ(set.wait_one(listener.fd), EPOLLIN);
+      serve_one(listener.fd);
+    }
+    _exit(0);
+  }
+  CHECK_EQ(wait_exit(first), 0);
+  for (int i = 0; i < 3; i++) visit(listener.port);
+}
+
+TEST("an old and a new program share a listener, then the old one leaves") {
+  Listener listener = make_listener();
+  pid_t successor =
+      spawn_program("serve_inherited_listener", {std::to_string(listener.fd)}, {listener.fd});
+  pid_t visitor = in_child([&] {
+    for (int i = 0; i < 2; i++) visit(listener.port);
+  });
+  serve_one(listener.fd);
+  CHECK_OK(close(listener.fd));
+  CHECK_EQ(wait_exit(visitor), 0);
+  CHECK_EQ(wait_exit(successor), 0);
+}
+
+TEST("short-lived programs connect one after another") {
+  Listener listener = make_listener();
+  for (int i = 0; i < 30; i++) {
+    std::string word = "program " + std::to_string(i);
+    pid_t child = spawn_program("connect_and_say", {std::to_string(listener.port), word});
+    int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+    CHECK_EQ(read_to_end(fd), word);
+    CHECK_OK(close(fd));
+    CHECK_EQ(wait_exit(child), 0);
+  }
+}
+
+TEST("ten programs connect at once") {
+  Listener listener = make_listener();
+  std::vector<pid_t> children;
+  for (int i = 0; i < 10; i++)
+    children.push_back(spawn_program("connect_and_say", {std::to_string(listener.port), "hello"}));
+  for (int i = 0; i < 10; i++) {
+    int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+    CHECK_EQ(read_to_end(fd), "hello");
+  }
+  for (pid_t child : children) CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a program without children has none, and one thread") {
+  make_pair();
+  CHECK_ERRNO(waitpid(-1, nullptr, WNOHANG), ECHILD);
+  auto tasks = std::filesystem::directory_iterator("/proc/self/task");
+  CHECK_EQ(std::distance(begin(tasks), end(tasks)), 1);
+}

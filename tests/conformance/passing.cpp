@@ -1,0 +1,186 @@
+// Descriptors passed over AF_UNIX with SCM_RIGHTS. Part of fork_exec.
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "epoll_set.h"
+#include "harness.h"
+#include "peer.h"
+#include "sockets.h"
+
+using namespace conformance;
+
+namespace {
+
+struct Channel {
+  int mine, theirs;
+  Channel() {
+    int ends[2];
+    CHECK_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    mine = ends[0];
+    theirs = ends[1];
+  }
+};
+
+void pass(int channel, std::vector<int> fds) {
+  char control[CMSG_SPACE(16 * sizeof(int))] = {}, byte = '!';
+  iovec one{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &one;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  CHECK_EQ(sendmsg(channel, &message, 0), 1);
+}
+
+std::vector<int> take(int channel, int flags = 0) {
+  char control[CMSG_SPACE(16 * sizeof(int))], byte;
+  iovec one{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &one;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK_EQ(recvmsg(channel, &message, flags), 1);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  CHECK_TRUE(header != nullptr && header->cmsg_type == SCM_RIGHTS);
+  std::vector<int> fds((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+  memcpy(fds.data(), CMSG_DATA(header), fds.size() * sizeof(int));
+  return fds;
+}
+
+void echo_to_end(int fd) {
+  for (std::string piece; !(piece = read_once(fd)).empty();) write_all(fd, piece);
+}
+
+}  // namespace
+
+PROGRAM(echo_passed) { return echo_to_end(take(std::stoi(args[0]))[0]), 0; }
+
+PROGRAM(accept_passed) {
+  echo_to_end(CHECK_OK(accept(take(std::stoi(args[0]))[0], nullptr, nullptr)));
+  return 0;
+}
+
+TEST_EVERYWHERE("a passed connection goes on in another program") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pid_t taker = spawn_program("echo_passed", {std::to_string(channel.theirs)}, {channel.theirs});
+  peer.send("unread when passed, ");
+  await(fd, POLLIN);
+  pass(channel.mine, {fd});
+  CHECK_OK(close(fd));
+  peer.send("sent later");
+  CHECK_EQ(peer.receive(30), "unread when passed, sent later");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(1), "");
+  CHECK_EQ(wait_exit(taker), 0);
+}
+
+TEST_EVERYWHERE("a connection passed to a forked child goes on there") {
+  Channel channel;
+  pid_t taker = in_child([&] { echo_to_end(take(channel.theirs)[0]); });
+  auto [fd, peer] = connect_peer(where);
+  pass(channel.mine, {fd});
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(1), "");
+  CHECK_EQ(wait_exit(taker), 0);
+}
+
+TEST_EVERYWHERE("passer and taker share the connection") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pid_t taker = spawn_program("echo_passed", {std::to_string(channel.theirs)}, {channel.theirs});
+  pass(channel.mine, {fd});
+  peer.send("to the taker");
+  CHECK_EQ(peer.receive(12), "to the taker");
+  write_all(fd, "from the passer");
+  CHECK_EQ(peer.receive(15), "from the passer");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(wait_exit(taker), 0);
+  CHECK_OK(close(fd));
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("a connection passed within a process is a duplicate") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pass(channel.mine, {fd, fd});
+  auto copies = take(channel.theirs, MSG_CMSG_CLOEXEC);
+  CHECK_EQ(copies.size(), 2);
+  CHECK_EQ(fcntl(copies[0], F_GETFD), FD_CLOEXEC);
+  CHECK_EQ(peer_address(copies[1]).text(), peer_address(fd).text());
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(read_exactly(copies[0], 5), "hello");
+  EpollSet set;
+  set.add(copies[1], EPOLLIN | EPOLLET);
+  peer.send("again");
+  CHECK_EQ(set.wait_one(copies[1]), EPOLLIN);
+}
+
+TEST_EVERYWHERE("a connection in flight over a channel stays open") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pass(channel.mine, {fd});
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  int taken = take(channel.theirs)[0];
+  CHECK_EQ(read_exactly(taken, 5), "hello");
+  write_all(taken, "world");
+  CHECK_EQ(peer.receive(5), "world");
+}
+
+TEST_EVERYWHERE("a connection in flight ends when the channel does") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pass(channel.mine, {fd});
+  CHECK_OK(close(fd));
+  CHECK_OK(close(channel.theirs));
+  CHECK_OK(close(channel.mine));
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST("a passed listener accepts in another program") {
+  Listener listener = make_listener();
+  Channel channel;
+  pid_t taker = spawn_program("accept_passed", {std::to_string(channel.theirs)}, {channel.theirs});
+  pass(channel.mine, {listener.fd});
+  CHECK_OK(close(listener.fd));
+  int fd = connect_to(listener.port);
+  write_all(fd, "hello");
+  CHECK_EQ(read_exactly(fd, 5), "hello");
+  CHECK_OK(shutdown(fd, SHUT_WR));
+  CHECK_EQ(wait_exit(taker), 0);
+}
+
+TEST("a master accepts and passes 50 connections to a worker") {
+  Listener listener = make_listener();
+  Channel channel;
+  pid_t worker = in_child([&] {
+    for (int i = 0; i < 50; i++) {
+      int fd = take(channel.theirs)[0];
+      echo_to_end(fd);
+      CHECK_OK(close(fd));
+    }
+  });
+  for (int i = 0; i < 50; i++) {
+    auto [client, server] = make_pair(listener);
+    pass(channel.mine, {server});
+    CHECK_OK(close(server));
+    write_all(client, "hello");
+    CHECK_OK(shutdown(client, SHUT_WR));
+    CHECK_EQ(read_to_end(client), "hello");
+    CHECK_OK(close(client));
+  }
+  CHECK_EQ(wait_exit(worker), 0);
+}

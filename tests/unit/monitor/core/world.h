@@ -1,0 +1,130 @@
+// A world for the coordinator's core: it records what the core wants done and speaks to it in
+// the words of protocol.h.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "monitor/core/coordinator_core.h"
+
+namespace sluice::monitor::core::test {
+
+using shm::AcceptorRole;
+using shm::Message;
+
+struct ListenOptions {
+  uint32_t flags = 0;
+  uint32_t backlog = 128;
+  bool only = false;
+};
+
+struct ConnectOptions {
+  bool grant = false;
+  ListenerId avoid_listener = 0;
+  DomainId avoid_domain = 0;
+};
+
+struct Connected {
+  int status;
+  DomainId domain;
+  ListenerId listener;
+  uint32_t backlog;
+  bool granted;
+  Address address;
+  int32_t pid;
+};
+
+class World : public Actions {
+ public:
+  std::unique_ptr<CoordinatorCore> core = std::make_unique<CoordinatorCore>();
+
+  // What the core did.
+  std::vector<std::pair<DomainId, Message>> replies;
+  std::vector<std::pair<DomainId, ListenerId>> revoked;
+  std::vector<std::pair<DomainId, DomainId>> told_gone;  // to, dead
+  std::vector<DomainId> rung;
+  std::set<uint16_t> ports;
+  std::set<DomainId> alive;
+  std::map<DomainId, int32_t> watched;
+
+  // What it is told when it asks.
+  std::set<DomainId> waiting;
+  bool policy_allows = true;
+
+  World() { core->init(*this, 100); }
+
+  void reply(DomainId to, const Message& m) override { replies.emplace_back(to, m); }
+  void revoke(DomainId to, ListenerId listener) override { revoked.emplace_back(to, listener); }
+  void gone(DomainId to, DomainId dead) override { told_gone.emplace_back(to, dead); }
+  void ring(DomainId domain) override { rung.push_back(domain); }
+  void set_port(uint16_t port, bool on) override { on ? void(ports.insert(port)) : void(ports.erase(port)); }
+  void set_alive(DomainId d, bool on) override { on ? void(alive.insert(d)) : void(alive.erase(d)); }
+  void watch(DomainId d, int32_t pid) override { watched[d] = pid; }
+  void unwatch(DomainId d) override { watched.erase(d); }
+  bool is_waiting(DomainId d) override { return waiting.count(d) != 0; }
+  bool may_listen(DomainId, const Address&, uint16_t) override { return policy_allows; }
+
+  DomainId process(uint32_t uid = 1000, uint64_t netns = 1) {
+    return core->admit({uid, netns, next_pid_++}, shm::kNobody);
+  }
+
+  // The reply; status UINT16_MAX when there was none or it went elsewhere.
+  Message ask(DomainId from, Message m) {
+    m.id = next_id_++;
+    std::size_t before = replies.size();
+    core->handle(from, m);
+    bool answered = replies.size() == before + 1 && replies.back().first == from &&
+                    replies.back().second.id == m.id && replies.back().second.type == m.type;
+    if (answered) return replies.back().second;
+    m.status = UINT16_MAX;
+    return m;
+  }
+  // For requests without a reply. Whether there was none.
+  bool tell(DomainId from, Message m) {
+    std::size_t before = replies.size();
+    core->handle(from, m);
+    return replies.size() == before;
+  }
+
+  Message listen_message(const Address& a, uint16_t port, const ListenOptions& o = {}) {
+    AddressWords w = words_of(a);
+    return {shm::kListen, 0, 0,
+            {w.first, w.second, port | uint64_t{o.flags} << 32, o.backlog | uint64_t{o.only} << 32}};
+  }
+  int listen_status(DomainId d, const Address& a, uint16_t port, const ListenOptions& o = {}) {
+    return ask(d, listen_message(a, port, o)).status;
+  }
+  // 0 if refused.
+  ListenerId listen(DomainId d, const Address& a, uint16_t port, const ListenOptions& o = {}) {
+    Message m = ask(d, listen_message(a, port, o));
+    return m.status == 0 ? ListenerId(m.words[0]) : 0;
+  }
+  bool unlisten(DomainId d, ListenerId id) { return tell(d, {shm::kUnlisten, 0, 0, {id}}); }
+  bool accepts(DomainId d, ListenerId id, AcceptorRole role = AcceptorRole::kAccepts) {
+    return tell(d, {shm::kAcceptor, 0, 0, {id, uint64_t(role)}});
+  }
+  // Listens and accepts.
+  ListenerId serve(DomainId d, const Address& a, uint16_t port, const ListenOptions& o = {}) {
+    ListenerId id = listen(d, a, port, o);
+    accepts(d, id);
+    return id;
+  }
+  Connected connect(DomainId from, const Address& a, uint16_t port, const ConnectOptions& o = {}) {
+    AddressWords w = words_of(a);
+    Message m = ask(from, {shm::kConnect, 0, 0,
+                           {w.first, w.second, port, o.grant,
+                            o.avoid_listener | uint64_t{o.avoid_domain} << 32}});
+    return {m.status, DomainId(m.words[0]), ListenerId(m.words[0] >> 32), uint32_t(m.words[1]),
+            m.words[1] >> 32 == 1, address_of(m.words[2], m.words[3]), int32_t(m.words[4])};
+  }
+
+ private:
+  int32_t next_pid_ = 5000;
+  uint32_t next_id_ = 1;
+};
+
+}  // namespace sluice::monitor::core::test
