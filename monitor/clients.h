@@ -31,16 +31,16 @@ enum class Stage {
 struct Client {
   uint32_t serial = 0;
   Stage stage = Stage::kStranger;
-  bool doomed = false;    // to be buried at the end of this round
-  bool leaving = false;   // to be doomed once its packets are out
+  bool doomed = false;   // to be buried at the end of this round
+  bool leaving = false;  // to be doomed once its packets are out
   Descriptor socket;
-  uint32_t uid = 0;       // of the peer at connect
-  int32_t pid = 0;        // likewise; of the child once a reserved one has said hello
+  uint32_t uid = 0;  // of the peer at connect
+  int32_t pid = 0;   // likewise; of the child once a reserved one has said hello
 
   DomainId domain = shm::kNobody;
-  Descriptor bell;        // rings the client
-  Descriptor summons;     // the client rings us
-  Descriptor process;     // pidfd
+  Descriptor bell;     // rings the client
+  Descriptor summons;  // the client rings us
+  Descriptor process;  // pidfd
   Mapping<const shm::ClientRegion> region;
   Mapping<shm::ReplyRegion> reply_region;
   shm::MessageConsumer requests;

@@ -51,7 +51,9 @@ void raise_descriptor_limit() {
 }  // namespace
 
 Coordinator::Coordinator(const Options& options)
-    : options_(options), core_(brain), poller_(options.busy_poll, available_cpus()),
+    : options_(options),
+      core_(brain),
+      poller_(options.busy_poll, available_cpus()),
       lifetime_(options.linger) {
   if (options_.shared_queues)
     transport_ = std::make_unique<SharedQueues>(core_, clients_);
@@ -125,8 +127,10 @@ void Coordinator::run() {
       poller_.worked();
     } else if (poller_.keeps_looking()) {
       // Whoever shares this core has its turn first.
-      if (options_.busy_poll) shm::cpu_relax();
-      else sched_yield();
+      if (options_.busy_poll)
+        shm::cpu_relax();
+      else
+        sched_yield();
     } else {
       sleep();
     }
@@ -155,10 +159,15 @@ void Coordinator::serve_sockets(int timeout_ms) {
 void Coordinator::on_event(Source source, uint32_t id, uint32_t events) {
   Client* client = clients_.by_serial(id);
   switch (source) {
-    case Source::kListening: return acceptor_.accept_some();
-    case Source::kSignal: stopping_ = true; return;
-    case Source::kExpected: return watcher_.ended(id);
-    case Source::kSummons: return;  // the next look finds the request
+    case Source::kListening:
+      return acceptor_.accept_some();
+    case Source::kSignal:
+      stopping_ = true;
+      return;
+    case Source::kExpected:
+      return watcher_.ended(id);
+    case Source::kSummons:
+      return;  // the next look finds the request
     case Source::kSocket:
       if (client != nullptr) packets_.serve(*client, events);
       return;

@@ -71,12 +71,18 @@ Answer ask(const std::string& directory, shm::PacketType request, uint32_t value
 
 std::string explain(Outcome outcome, const std::string& directory) {
   switch (outcome) {
-    case Outcome::kAnswered: return {};
-    case Outcome::kAbsent: return "no coordinator runs in " + directory;
-    case Outcome::kForeign: return "the coordinator in " + directory + " is another user's";
-    case Outcome::kOtherVersion: return "the coordinator in " + directory + " is of another version";
-    case Outcome::kRefused: return "the coordinator in " + directory + " does not allow that";
-    case Outcome::kSilent: return "the coordinator in " + directory + " does not answer";
+    case Outcome::kAnswered:
+      return {};
+    case Outcome::kAbsent:
+      return "no coordinator runs in " + directory;
+    case Outcome::kForeign:
+      return "the coordinator in " + directory + " is another user's";
+    case Outcome::kOtherVersion:
+      return "the coordinator in " + directory + " is of another version";
+    case Outcome::kRefused:
+      return "the coordinator in " + directory + " does not allow that";
+    case Outcome::kSilent:
+      return "the coordinator in " + directory + " does not answer";
   }
   return {};
 }

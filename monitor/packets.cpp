@@ -50,8 +50,8 @@ void Packets::receive_some(Client& client) {
 Packets::Received Packets::receive(const Client& client, InPacket& packet) {
   iovec part{&packet.header, sizeof packet.header};
   // Room for what is expected; the kernel closes descriptors beyond that.
-  alignas(cmsghdr) char control[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int)) +
-                                CMSG_SPACE(sizeof(ucred))];
+  alignas(cmsghdr) char
+      control[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))];
   msghdr m{};
   m.msg_iov = &part;
   m.msg_iovlen = 1;
@@ -75,10 +75,14 @@ void Packets::dispatch(Client& client, InPacket& packet) {
   if (TextService::serves(type)) return texts_.answer(client, packet.header);
   if (!is_understood) return clients_.doom(client);
   switch (type) {
-    case shm::kReserve: return registrar_.reserve(client, packet);
-    case shm::kRegion: return registrar_.region(client, packet);
-    case shm::kAnnouncePair: return registrar_.announce_pair(client, packet);
-    default: return clients_.doom(client);
+    case shm::kReserve:
+      return registrar_.reserve(client, packet);
+    case shm::kRegion:
+      return registrar_.region(client, packet);
+    case shm::kAnnouncePair:
+      return registrar_.announce_pair(client, packet);
+    default:
+      return clients_.doom(client);
   }
 }
 

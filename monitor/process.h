@@ -12,7 +12,8 @@ namespace sluice::monitor {
 Descriptor open_process(int32_t pid);
 
 // Names the process' network namespace: its inode. Where /proc may not be asked (a container
-// without CAP_SYS_PTRACE), that of `socket`, which the process has connected to us with. 0: unknown.
+// without CAP_SYS_PTRACE), that of `socket`, which the process has connected to us with. 0:
+// unknown.
 uint64_t network_namespace(int32_t pid, int socket);
 
 // The process' short name, or "?".

@@ -16,7 +16,11 @@ class Reaper {
  public:
   Reaper(Events& events, Clients& clients, core::CoordinatorCore& core, PairRegions& pairs,
          Watcher& watcher, Ledger& ledger)
-      : events_(events), clients_(clients), core_(core), pairs_(pairs), watcher_(watcher),
+      : events_(events),
+        clients_(clients),
+        core_(core),
+        pairs_(pairs),
+        watcher_(watcher),
         ledger_(ledger) {}
   void serve(Transport& transport) { transport_ = &transport; }
 

@@ -68,9 +68,8 @@ int Registrar::attach(Client& client, InPacket& packet) {
   // A bell for each client: whoever has one can also silence it.
   client.summons = Descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   // Edge-triggered, so that nobody needs to read it.
-  bool watched = client.summons &&
-                 events_.add(client.summons.get(), Source::kSummons, client.serial,
-                             EPOLLIN | EPOLLET);
+  bool watched = client.summons && events_.add(client.summons.get(), Source::kSummons,
+                                               client.serial, EPOLLIN | EPOLLET);
   return watched ? 0 : EMFILE;
 }
 
@@ -90,8 +89,8 @@ int Registrar::create_replies(Client& client, Descriptor& fd) {
 
 core::Identity Registrar::identity_of(const Client& client) const {
   // What a child inherits, it keeps: its rights are those of the process that forked it.
-  uint32_t uid = client.stage == Stage::kReserved ? core_.domain(client.domain).identity.uid
-                                                  : client.uid;
+  uint32_t uid =
+      client.stage == Stage::kReserved ? core_.domain(client.domain).identity.uid : client.uid;
   return {uid, network_namespace(client.pid, client.socket.get()), client.pid};
 }
 
@@ -123,7 +122,8 @@ void Registrar::reserve(Client& client, const InPacket& packet) {
   DomainId parent = packet.header.domain;
   Client* p = clients_.by_domain(parent);
   // The kernel vouches for the pid; the uid may have changed since the parent registered.
-  bool is_parent = p != nullptr && !p->doomed && p->stage == Stage::kWelcomed && p->pid == client.pid;
+  bool is_parent =
+      p != nullptr && !p->doomed && p->stage == Stage::kWelcomed && p->pid == client.pid;
   bool is_allowed = client.stage == Stage::kStranger && is_parent;
   DomainId child = is_allowed ? core_.reserve(parent) : shm::kNobody;
   if (child == shm::kNobody) {
@@ -145,12 +145,10 @@ void Registrar::region(Client& client, InPacket& packet) {
   DomainId peer_id = packet.header.domain;
   Client* peer = clients_.by_domain(peer_id);
   int error = accept_region(client, peer, packet);
-  if (error != 0)
-    return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));
+  if (error != 0) return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));
   uint32_t generation = packet.header.value;
   post_.send(client, make_packet(shm::kPeer, peer_id, uint32_t(peer->pid)), {peer->bell.get()});
-  post_.send(*peer,
-             make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
+  post_.send(*peer, make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
              {packet.fds[0].get(), client.bell.get()});
   pairs_.add({client.domain, peer_id, generation}, std::move(packet.fds[0]));
 }

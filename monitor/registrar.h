@@ -21,8 +21,13 @@ class Registrar {
  public:
   Registrar(const Options& options, Events& events, Clients& clients, core::CoordinatorCore& core,
             Post& post, DirectoryRegion& directory, PairRegions& pairs)
-      : options_(options), events_(events), clients_(clients), core_(core), post_(post),
-        directory_(directory), pairs_(pairs) {}
+      : options_(options),
+        events_(events),
+        clients_(clients),
+        core_(core),
+        post_(post),
+        directory_(directory),
+        pairs_(pairs) {}
   void serve(Transport& transport) { transport_ = &transport; }
 
   void hello(Client& client, InPacket& packet);

@@ -40,18 +40,16 @@ std::string absolute_directory(const std::string& path) {
   return text;
 }
 
-std::string socket_path(const std::string& directory) {
-  return directory + "/" + shm::kSocketName;
-}
+std::string socket_path(const std::string& directory) { return directory + "/" + shm::kSocketName; }
 
 std::string problem_with_directory(const std::string& path, bool trust_root) {
   struct stat st;
-  if (path.size() > kMostPathBytes) return because(path, "the path is too long for a run directory");
+  if (path.size() > kMostPathBytes)
+    return because(path, "the path is too long for a run directory");
   if (lstat(path.c_str(), &st) != 0) return because(path, strerror(errno));
   if (!S_ISDIR(st.st_mode)) return because(path, "is not a directory");
   bool is_trusted = st.st_uid == geteuid() || (trust_root && st.st_uid == 0);
-  if (!is_trusted)
-    return because(path, ("belongs to user " + std::to_string(st.st_uid)).c_str());
+  if (!is_trusted) return because(path, ("belongs to user " + std::to_string(st.st_uid)).c_str());
   bool is_open = (st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX);
   return is_open ? because(path, "may be written to by others") : "";
 }

@@ -39,8 +39,9 @@ int own_arguments(int argc, char** argv, std::vector<std::string>& command) {
 }
 
 CLI::App* add_run(CLI::App& app, RunOptions& o) {
-  CLI::App* run = app.add_subcommand("run", "run COMMAND with its TCP connections to other such "
-                                            "commands on this host in shared memory");
+  CLI::App* run = app.add_subcommand("run",
+                                     "run COMMAND with its TCP connections to other such "
+                                     "commands on this host in shared memory");
   run->formatter(std::make_shared<RunFormatter>());
   run->add_option("--queues", o.queues, "for a new coordinator: divided or shared request queues")
       ->check(CLI::IsMember({"divided", "shared"}));
@@ -83,7 +84,8 @@ int main_of_sluice(int argc, char** argv) {
   CLI::App* stop = app.add_subcommand("stop", "stop the coordinator; connections go on");
   for (CLI::App* command : {run, status, ss, stop})
     command->add_option("--dir", directory, "run directory of the coordinator")
-        ->envname("SLUICE_DIR")->default_str(standard_directory());
+        ->envname("SLUICE_DIR")
+        ->default_str(standard_directory());
   app.set_version_flag("--version", "sluice " SLUICE_VERSION " (protocol " +
                                         std::to_string(shm::kProtocolVersion) + ")");
   try {

@@ -20,18 +20,23 @@ constexpr int kBadUsage = 2;
 
 // Returns the exit status, or -1 to go on.
 int parse(int argc, char** argv, Options& o) {
-  CLI::App app{"The Sluice coordinator: moves TCP connections between programs of this host that "
-               "run under `sluice run` into shared memory."};
+  CLI::App app{
+      "The Sluice coordinator: moves TCP connections between programs of this host that "
+      "run under `sluice run` into shared memory."};
   std::string queues = "divided", poll = "adaptive", protect = "regions";
   app.add_option("--dir", o.directory, "run directory")->default_str(standard_directory());
   app.add_option("--queues", queues, "request queues: one per client, or one per user")
-      ->check(CLI::IsMember({"divided", "shared"}))->capture_default_str();
+      ->check(CLI::IsMember({"divided", "shared"}))
+      ->capture_default_str();
   app.add_option("--poll", poll, "sleep when idle, or poll without end on a core of its own")
-      ->check(CLI::IsMember({"adaptive", "busy"}))->capture_default_str();
+      ->check(CLI::IsMember({"adaptive", "busy"}))
+      ->capture_default_str();
   app.add_option("--cpu", o.cpu, "CPU to stay on")->check(CLI::Range(0, CPU_SETSIZE - 1));
-  app.add_option("--protect", protect, "regions: nobody can write what another wrote; none: only "
-                                       "to measure what protection costs")
-      ->check(CLI::IsMember({"none", "regions"}))->capture_default_str();
+  app.add_option("--protect", protect,
+                 "regions: nobody can write what another wrote; none: only "
+                 "to measure what protection costs")
+      ->check(CLI::IsMember({"none", "regions"}))
+      ->capture_default_str();
   app.add_flag("--foreground", o.foreground, "stay in the foreground, log to stderr");
   app.add_flag("--linger", o.linger, "leave one second after the last client");
   app.set_version_flag("--version", "sluiced " SLUICE_VERSION " (protocol " +

@@ -112,19 +112,21 @@ class Lister {
     const shm::SocketName& peer = initiated ? named.acceptor : named.initiator;
     uint64_t peer_tail = attached ? value(peers.tail) : 0;
     uint64_t peer_head = attached ? value(peers.head) : 0;
-    out_.push_back({{"state", state_of(value(mine.state), attached ? value(peers.state) : 0, attached)},
-                    {"recv_q", queued(peer_tail, value(mine.head))},
-                    {"send_q", queued(value(mine.tail), peer_head)},
-                    {"local", text_of(local)},
-                    {"peer", text_of(peer)},
-                    {"process", process(holder_of(mine, key.writer))},
-                    {"peer_process", process(holder_of(peers, key.reader))}});
+    out_.push_back(
+        {{"state", state_of(value(mine.state), attached ? value(peers.state) : 0, attached)},
+         {"recv_q", queued(peer_tail, value(mine.head))},
+         {"send_q", queued(value(mine.tail), peer_head)},
+         {"local", text_of(local)},
+         {"peer", text_of(peer)},
+         {"process", process(holder_of(mine, key.writer))},
+         {"peer_process", process(holder_of(peers, key.reader))}});
   }
 
   // After a fork the end may be held by a child only.
   DomainId holder_of(const shm::Slot& slot, DomainId owner) {
     for (const auto& holder : slot.holders)
-      if (DomainId d = value(holder); d != shm::kNobody && clients_.by_domain(d) != nullptr) return d;
+      if (DomainId d = value(holder); d != shm::kNobody && clients_.by_domain(d) != nullptr)
+        return d;
     return owner;
   }
 

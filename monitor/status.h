@@ -17,7 +17,11 @@ class Status {
  public:
   Status(const Options& options, Clients& clients, core::CoordinatorCore& core, const Post& post,
          const PairRegions& pairs, const Ledger& ledger)
-      : options_(options), clients_(clients), core_(core), post_(post), pairs_(pairs),
+      : options_(options),
+        clients_(clients),
+        core_(core),
+        post_(post),
+        pairs_(pairs),
         ledger_(ledger) {}
   void serve(const Transport& transport) { transport_ = &transport; }
 

@@ -19,8 +19,7 @@ void TextService::answer(Client& client, const shm::Packet& request) {
   int error = request.version == shm::kProtocolVersion ? 0 : EPROTO;
   bool may_stop = client.uid == 0 || client.uid == geteuid();
   if (error == 0 && request.type == shm::kStop && !may_stop) error = EPERM;
-  if (error != 0)
-    return post_.send(client, make_packet(shm::kText, 0, 0, 0, error));
+  if (error != 0) return post_.send(client, make_packet(shm::kText, 0, 0, 0, error));
   if (request.type == shm::kSockets) return send(client, sources_.sockets());
   if (request.type == shm::kStatus && request.value != 0) sources_.expect_client();
   if (request.type == shm::kStatus) return send(client, sources_.status());

@@ -43,7 +43,8 @@ class CoordinatorLink {
 
   // Whether the coordinator has sent packets that were not taken.
   bool has_packets() const {
-    return replies_ != nullptr && replies_->packets.load(std::memory_order_acquire) != packets_taken_;
+    return waiting_count_ > 0 ||
+           (replies_ != nullptr && replies_->packets.load(std::memory_order_acquire) != packets_taken_);
   }
   // Takes one packet. False: none.
   [[nodiscard]] bool take_packet(ReceivedPacket& out);

@@ -49,6 +49,7 @@ int Pair::attach_in(int region) {
   if (base == nullptr) return -errno;
   in_.base = static_cast<std::byte*>(base);
   news_ = ReadyConsumer(in_.ready(), &out_.header().ready_head);
+  out_.header().attached.store(1, std::memory_order_release);
   return 0;
 }
 
@@ -59,6 +60,7 @@ void Pair::attach_twin(Pair& other) {
   other.owns_regions_ = owns_regions_ = true;
   in_ = other.out_;
   other.in_ = out_;
+  for (const PairView& v : {in_, out_}) v.header().attached.store(1, std::memory_order_release);
   news_ = ReadyConsumer(in_.ready(), &out_.header().ready_head);
   other.news_ = ReadyConsumer(other.in_.ready(), &other.out_.header().ready_head);
 }
@@ -146,10 +148,7 @@ void Pair::push_news(uint32_t slot, uint64_t& last) {
     pushed = push_.push(slot, last, in_ ? &in_.header().ready_head : nullptr);
     push_lock_.unlock();
   }
-  if (!in_) {  // not attached yet, so perhaps asleep
-    if (pushed) ring_bell();
-    return;
-  }
+  if (!in_) return ring_bell();  // not attached yet: perhaps asleep
   if (pushed) sleep_wake_fence();
   const PairHeader& peer = in_.header();
   uint32_t asleep = peer.sleeping.load(std::memory_order_relaxed);  // ordered by the fence

@@ -67,6 +67,8 @@ class Pair {
   void set_sleeping(bool asleep);
   void note_cpu(uint32_t cpu);
   uint32_t peer_cpu() const;
+  // Until then the peer cannot see what our threads wait for, and rings the bell each time.
+  bool peer_attached() const { return in_ && in_.header().attached.load(std::memory_order_acquire) != 0; }
   void close_listener() { out_.header().listener_epoch.fetch_add(1, std::memory_order_release); }
   uint32_t peer_listener_epoch() const { return in_ ? in_.header().listener_epoch.load(std::memory_order_acquire) : 0; }
   bool takes_connections() const {

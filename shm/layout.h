@@ -48,6 +48,7 @@ struct PairHeader {
   Shared<uint32_t> sharers_sleeping;
   Shared<uint32_t> cpu;             // where the writer last ran, to know when spinning is vain
   Shared<uint32_t> listener_epoch;  // grows when the writer closes a listener: grants end
+  Shared<uint32_t> attached;        // 1: the writer has mapped the opposite region
   Shared<uint32_t> frozen;          // the writer forked: no new connections in this pair
   // Processes that inherited this region do not push to its ready queue, which has one
   // producer; they count here, and the reader then looks at every connection of the pair.

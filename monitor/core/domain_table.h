@@ -37,9 +37,7 @@ class DomainTable {
 
   Domain& operator[](DomainId id) { return domains_[id % shm::kMaxDomains]; }
   const Domain& operator[](DomainId id) const { return domains_[id % shm::kMaxDomains]; }
-  bool is(DomainId id, Presence p) const {
-    return is_valid(id) && domains_[id].presence == p;
-  }
+  bool is(DomainId id, Presence p) const { return is_valid(id) && domains_[id].presence == p; }
   bool is_absent(DomainId id) const { return is(id, Presence::kAbsent); }
   static bool is_valid(DomainId id) { return id > shm::kCoordinator && id < shm::kMaxDomains; }
 

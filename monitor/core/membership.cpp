@@ -11,8 +11,8 @@ void CoordinatorCore::init(Actions& actions, DomainId first) {
 }
 
 DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
-  bool awaited = domains_.is(wanted, Presence::kExpected) &&
-                 domains_[wanted].identity.pid == identity.pid;
+  bool awaited =
+      domains_.is(wanted, Presence::kExpected) && domains_[wanted].identity.pid == identity.pid;
   DomainId id = awaited || domains_.is_absent(wanted) ? wanted : domains_.free_id();
   if (id == shm::kNobody) return id;
   if (awaited) actions_->unwatch(id);

@@ -35,8 +35,7 @@ class Relation {
                                : of_domain_[e.domain]) = e.next_of_domain;
     (e.previous_of_listener != 0 ? entries_[e.previous_of_listener].next_of_listener
                                  : of_listener_[e.listener]) = e.next_of_listener;
-    if (e.next_of_domain != 0)
-      entries_[e.next_of_domain].previous_of_domain = e.previous_of_domain;
+    if (e.next_of_domain != 0) entries_[e.next_of_domain].previous_of_domain = e.previous_of_domain;
     if (e.next_of_listener != 0)
       entries_[e.next_of_listener].previous_of_listener = e.previous_of_listener;
     e.next_of_domain = free_;

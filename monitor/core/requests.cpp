@@ -15,14 +15,22 @@ constexpr uint64_t both(uint64_t low, uint64_t high) { return low | high << 32; 
 void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
   if (!domains_.is(sender, Presence::kPresent)) return;
   switch (request.type) {
-    case shm::kListen: return listen(sender, request);
-    case shm::kUnlisten: return unlisten(sender, request);
-    case shm::kAcceptor: return set_acceptor(sender, request);
-    case shm::kConnect: return connect(sender, request);
-    case shm::kLeasePorts: return lease_ports(sender, request);
-    case shm::kRing: return ring(request);
-    case shm::kPing: return answer(sender, request, 0);
-    default: return answer(sender, request, EOPNOTSUPP);
+    case shm::kListen:
+      return listen(sender, request);
+    case shm::kUnlisten:
+      return unlisten(sender, request);
+    case shm::kAcceptor:
+      return set_acceptor(sender, request);
+    case shm::kConnect:
+      return connect(sender, request);
+    case shm::kLeasePorts:
+      return lease_ports(sender, request);
+    case shm::kRing:
+      return ring(request);
+    case shm::kPing:
+      return answer(sender, request, 0);
+    default:
+      return answer(sender, request, EOPNOTSUPP);
   }
 }
 

@@ -118,12 +118,21 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   auto news = [&] { return ready() || coordinator.has_packets(); };
   if (!Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
-    if (theirs == nullptr) {
+    if (theirs == nullptr || !pair->peer_attached()) {
+      // One side does not see the other's slot yet: then it is the bell that wakes.
       pollfd p[1];
+      if ((wants & kWantsSpace) != 0) mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
+      peers.enter();
       peers.begin_sleep();
       sleep_wake_fence();
+      {
+        Guard guard(control_lock);
+        peers.drain();
+        attach();
+      }
       if (!news()) (void)sleep_in_poll(p, 0, deadline, nullptr, seen);
       peers.end_sleep();
+      peers.leave();
     } else {
       waiting.fetch_add(1, std::memory_order_relaxed);     // ordered by the fence
       mine->wants.fetch_or(wants, std::memory_order_relaxed);  // likewise
@@ -359,6 +368,7 @@ bool TcpSocket::grow(size_t wanted) {
 
 void TcpSocket::after_publish() {
   sleep_wake_fence();
+  if (theirs == nullptr) attach();
   wake_peer(kWantsBytes);
   pair->push_news(slot, last_push);
 }
