@@ -68,6 +68,12 @@ CLI::App* add_ss(CLI::App& app, ShowOptions& o) {
   return ss;
 }
 
+// Inside `sluice run`: the coordinator of the surrounding one.
+std::string inherited_directory() {
+  const char* directory = getenv("SLUICE_DIR");
+  return directory != nullptr && *directory != 0 ? directory : standard_directory();
+}
+
 int complain(const std::string& what) {
   fprintf(stderr, "sluice: %s\n", what.c_str());
   return kBadUsage;
@@ -83,8 +89,7 @@ int main_of_sluice(int argc, char** argv) {
   CLI::App* ss = add_ss(app, show);
   CLI::App* stop = app.add_subcommand("stop", "stop the coordinator; connections go on");
   for (CLI::App* command : {run, status, ss, stop})
-    command->add_option("--dir", directory, "run directory of the coordinator")
-        ->envname("SLUICE_DIR")
+    command->add_option("--dir", directory, "run directory of the coordinator; else $SLUICE_DIR")
         ->default_str(standard_directory());
   app.set_version_flag("--version", "sluice " SLUICE_VERSION " (protocol " +
                                         std::to_string(shm::kProtocolVersion) + ")");
@@ -95,7 +100,8 @@ int main_of_sluice(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return complain(e.what());
   }
-  directory = absolute_directory(directory.empty() ? standard_directory() : directory);
+  if (directory.empty()) directory = inherited_directory();
+  directory = absolute_directory(directory);
   run_options.directory = show.directory = directory;
   if (*status) return show_status(show);
   if (*ss) return show_sockets(show);

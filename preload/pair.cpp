@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "preload/coordinator_link.h"
 #include "preload/descriptor_table.h"
@@ -68,17 +69,24 @@ void Pair::attach_twin(Pair& other) {
 void Pair::set_bell(int fd, uint32_t pid) {
   if (bell_ >= 0) close_own(bell_);
   bell_ = fd;
+  if (pidfd_ < 0) pidfd_ = move_high(int(libc.syscall(SYS_pidfd_open, pid, 0)));
   peer_pid_ = pid;
+}
+
+bool Pair::peer_lives() const {
+  pollfd p{pidfd_, POLLIN, 0};
+  return pidfd_ < 0 || libc.poll(&p, 1, 0) == 0;
 }
 
 void Pair::finish() {
   if (twin == nullptr && in_) munmap(in_.base, kPairBytes);
   if (out_) munmap(out_.base, kPairBytes);
   if (private_ != nullptr) munmap(private_, sizeof(Private));
-  if (bell_ >= 0) close_own(bell_);
+  close_own(bell_);
+  close_own(pidfd_);
   in_ = out_ = {};
   private_ = nullptr;
-  bell_ = -1;
+  bell_ = pidfd_ = -1;
 }
 
 // ---- connections --------------------------------------------------------------------------

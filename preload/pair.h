@@ -33,6 +33,8 @@ class Pair {
   void attach_twin(Pair& twin);
   void set_bell(int fd, uint32_t pid);
   uint32_t peer_pid() const { return peer_pid_; }
+  // Asks the kernel, which knows of a death before the coordinator does.
+  bool peer_lives() const;
   void finish();  // unmaps everything
 
   // ---- connections
@@ -99,6 +101,7 @@ class Pair {
   uint32_t generation_;
   uint32_t peer_pid_ = 0;
   int bell_ = -1;
+  int pidfd_ = -1;
   bool twin_acceptor_ = false;
   bool owns_regions_ = true;
   shm::PairView out_, in_;

@@ -70,6 +70,7 @@ enum SlotState : uint32_t {
   kClosed = 4,     // this side has let go of the slot and reads nothing more
   kAccepted = 8,   // accept() has returned this connection
   kRedirect = 16,  // never accepted here: connect again, elsewhere
+  kDeaf = 32,      // shutdown(SHUT_RD) was called; only this side's processes care
 };
 
 enum Wants : uint32_t {

@@ -73,8 +73,9 @@ enum PacketType : uint16_t {
   kAnnouncePair,
   // Coordinator -> client: value: listener whose grants end.
   kRevoke,
-  // `sluice` -> coordinator. Answer: one kText packet, whose text follows the header.
-  kStatus = 64,   // JSON
+  // `sluice` -> coordinator. Answer: kText packets, whose text follows the header; an empty one
+  // is the last. status: EPROTO, EPERM.
+  kStatus = 64,   // JSON. value: 1 if a client is about to come, so that --linger waits for it
   kSockets,       // JSON array for `sluice ss`
   kStop,
   kText,

@@ -32,7 +32,8 @@ class ReadyProducer {
 
   // `last`: where this connection was pushed last, plus 1 (0: never). `head`: the consumer's
   // ready_head, or null while unknown. Call after the state's publication and a full fence (E1).
-  // Returns whether an entry was added.
+  // Returns whether an entry was added; then the entry is a P0 of wake.h, which wants a full
+  // fence of its own before the look at whether the consumer sleeps.
   bool push(uint32_t slot, uint64_t& last, const Shared<uint64_t>* head) {
     if (last > head_seen_) {
       refresh(head);

@@ -1,9 +1,14 @@
 // Domains: who comes, who goes, who hears of it.
 #include <errno.h>
 
+#include <type_traits>
+
 #include "monitor/core/coordinator_core.h"
 
 namespace sluice::monitor::core {
+
+// No constructor may touch memory that is not used.
+static_assert(std::is_trivially_default_constructible_v<CoordinatorCore>);
 
 void CoordinatorCore::init(Actions& actions, DomainId first) {
   actions_ = &actions;
@@ -51,8 +56,8 @@ void CoordinatorCore::remove(DomainId domain) {
     --present_;
   d.presence = Presence::kAbsent;
   actions_->set_alive(domain, false);
-  while (auto* m = members_.first_of_domain(domain)) release(*m);
   while (auto* g = grants_.first_of_domain(domain)) grants_.remove(*g);
+  while (auto* m = members_.first_of_domain(domain)) release(*m);
   if (d.leases != 0) leases_.take_back(domain);
   tell_neighbours(domain);
 }

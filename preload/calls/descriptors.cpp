@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "preload/dispatch.h"
+#include "preload/peers.h"
 
 namespace sluice::preload {
 
@@ -16,7 +17,13 @@ void drop(int fd) {
   {
     Guard guard(control_lock);
     f = descriptors.clear(fd);
-    if (f != nullptr) (void)f->remove_descriptor();
+    if (f != nullptr && f->remove_descriptor() && f->kind() == FileKind::kTcpSocket) {
+      auto& s = static_cast<TcpSocket&>(*f);
+      if (s.pair != nullptr && s.theirs == nullptr) {  // what has arrived decides how it ends
+        peers.drain();
+        s.attach();
+      }
+    }
   }
   if (f != nullptr) f->release();
 }
@@ -51,11 +58,12 @@ int dup_onto(int from, int to, Dup&& kernel_dup) {
 
 int status_flags(TcpSocket& s, int fd) {
   int flags = libc.fcntl(fd, F_GETFL);
-  return flags < 0 ? -errno : (flags & ~O_NONBLOCK) | (s.nonblocking ? O_NONBLOCK : 0);
+  return flags < 0 ? -errno : (flags & ~(O_NONBLOCK | O_APPEND)) | s.status_flags | (s.nonblocking ? O_NONBLOCK : 0);
 }
 
 int set_status_flags(TcpSocket& s, int fd, int flags) {
   s.nonblocking = (flags & O_NONBLOCK) != 0;
+  s.status_flags = flags & O_APPEND;
   if (!s.real) return 0;  // the placeholder's flags are everybody's
   return libc.fcntl(fd, F_SETFL, flags) == 0 ? 0 : -errno;
 }
@@ -77,18 +85,19 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
     case FIONBIO: {
       if (argument == nullptr) return -EFAULT;
       bool on = *static_cast<int*>(argument) != 0;
-      return set_status_flags(s, fd, O_RDWR | (on ? O_NONBLOCK : 0));
+      return set_status_flags(s, fd, O_RDWR | s.status_flags | (on ? O_NONBLOCK : 0));
     }
     case FIONREAD:
       if (!connected) break;
       if (argument == nullptr) return -EFAULT;
+      if (s.theirs == nullptr) s.reach_peer();
       *static_cast<int*>(argument) = int(s.readable_bytes());
       return 0;
     case SIOCOUTQ:
     case SIOCOUTQNSD:
       if (!connected) break;
       if (argument == nullptr) return -EFAULT;
-      *static_cast<int*>(argument) = 0;  // what is in the ring has arrived: the kernel would have its ACK
+      *static_cast<int*>(argument) = int(s.outstanding_bytes());
       return 0;
     default:
       break;

@@ -1,4 +1,5 @@
-// epoll(7). epoll_create is the kernel's: a set becomes ours with the first descriptor of ours.
+// epoll(7).
+#include "preload/coordinator_link.h"
 #include "preload/dispatch.h"
 
 namespace sluice::preload {
@@ -18,7 +19,8 @@ int control_ours(int epfd, int op, int fd, File& f, epoll_event* event) {
   {
     Guard guard(control_lock);
     int error;
-    set = wrap_epoll(epfd, error);
+    // Inherited over exec: how much is registered already is unknown.
+    set = wrap_epoll(epfd, 1, error);
     if (set == nullptr) return error;
     set->acquire();
   }
@@ -41,6 +43,21 @@ Deadline from_ms(const void* ms) { return Deadline::in_ms(*static_cast<const int
 Deadline from_timespec(const void* t) { return Deadline::in(static_cast<const timespec*>(t)); }
 
 }  // namespace
+
+INTERPOSE(int, epoll_create1, (int flags)) {
+  be_ready();
+  int epfd = libc.epoll_create1(flags);
+  if (epfd < 0 || !coordinator.enabled()) return epfd;
+  Guard guard(control_lock);
+  int error;
+  (void)wrap_epoll(epfd, 0, error);  // without it the set stays the kernel's until something of ours comes
+  return epfd;
+}
+
+INTERPOSE(int, epoll_create, (int size)) {
+  be_ready();
+  return size <= 0 ? libc.epoll_create(size) : epoll_create1(0);
+}
 
 INTERPOSE(int, epoll_ctl, (int epfd, int op, int fd, epoll_event* event)) {
   be_ready();
@@ -65,6 +82,8 @@ INTERPOSE(int, epoll_pwait, (int epfd, epoll_event* events, int max, int timeout
 }
 
 INTERPOSE(int, epoll_pwait2, (int epfd, epoll_event* events, int max, const timespec* timeout, const sigset_t* mask)) {
+  if (timeout != nullptr && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
+    return finish(-EINVAL);
   return wait(epfd, events, max, from_timespec, timeout, mask,
               [&] { return libc.epoll_pwait2(epfd, events, max, timeout, mask); });
 }

@@ -1,6 +1,7 @@
 // poll(2), select(2): descriptors of ours from shared memory, the others from the kernel, one wait.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "preload/dispatch.h"
 #include "preload/peers.h"
@@ -34,6 +35,7 @@ class PollCall {
 
   int run(const Deadline& deadline, const sigset_t* mask) {
     if (kernel_ == nullptr) return -ENOMEM;
+    if (rlimit limit; count_ > kInline && getrlimit(RLIMIT_NOFILE, &limit) == 0 && count_ > limit.rlim_cur) return -EINVAL;
     uint32_t seen = signal_counts.any;
     prepare();
     for (;;) {
@@ -115,7 +117,7 @@ class PollCall {
     return found;
   }
 
-  static constexpr nfds_t kInline = 64;
+  static constexpr nfds_t kInline = 33;
   pollfd* fds_;
   nfds_t count_;
   bool has_kernel_ = false;

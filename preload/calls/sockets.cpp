@@ -181,7 +181,10 @@ INTERPOSE(int, shutdown, (int fd, int how)) {
   return on_socket(fd,
                    [&](TcpSocket& s) -> int {
                      if (s.state != TcpState::kListening) return s.shut_down(how);
-                     return libc.shutdown(fd, how) == 0 ? 0 : -errno;
+                     if (libc.shutdown(fd, how) != 0) return -errno;
+                     Guard guard(control_lock);
+                     if (how != SHUT_WR) s.stop_listening();
+                     return 0;
                    },
                    [&] { return libc.shutdown(fd, how); });
 }

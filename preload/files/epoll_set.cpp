@@ -42,9 +42,7 @@ void File::announce() {
 void File::vanish() {
   while (interests_ != nullptr) interests_->set->forget(*interests_);
   if (kind_ == FileKind::kTcpSocket) {
-    TcpSocket& s = static_cast<TcpSocket&>(*this);
-    if (s.state == TcpState::kUnconnected) destroy_socket(&s);
-    else s.let_go();
+    static_cast<TcpSocket&>(*this).let_go();
   } else {
     EpollSet& set = static_cast<EpollSet&>(*this);
     set.forget_all();
@@ -55,16 +53,14 @@ void File::vanish() {
 
 // ---- the interest list ----------------------------------------------------------------------
 
-EpollSet* wrap_epoll(int epfd, int& error) {
+EpollSet* wrap_epoll(int epfd, int registered, int& error) {
   // The kernel knows whether it is one: an absent registration is ENOENT.
   error = libc.epoll_ctl(epfd, EPOLL_CTL_DEL, bell(), nullptr) == 0 ? 0 : -errno;
   if (error != -ENOENT) return nullptr;
   int own = move_high(libc.fcntl(epfd, F_DUPFD_CLOEXEC, 0));
   error = -ENOMEM;
-  EpollSet* set = own >= 0 ? set_pool.create(own) : nullptr;
+  EpollSet* set = own >= 0 ? set_pool.create(own, registered) : nullptr;
   if (set == nullptr || !descriptors.set(epfd, set)) return nullptr;
-  // What is registered already is the kernel's; how much is unknown.
-  set->note_kernel(EPOLL_CTL_ADD);
   return set;
 }
 
@@ -107,6 +103,7 @@ int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
     f.interests_ = i;
     i->next_of_set = interests_;
     interests_ = i;
+    if (interest_count_.fetch_add(1, std::memory_order_release) == 0) admit_wakers();
     if (f.kind() == FileKind::kTcpSocket && both_worlds(f)) static_cast<TcpSocket&>(f).note_interest(fd);
   }
   change(*i, *event);
@@ -149,7 +146,15 @@ void EpollSet::forget(Interest& i) {
     if (ready_last_ == &i) ready_last_ = before;
     ready_count_.fetch_sub(1, std::memory_order_release);
   }
+  interest_count_.fetch_sub(1, std::memory_order_release);
   interest_pool.destroy(&i);
+}
+
+// From the first interest on, waits must end when peers have news: also those that began before.
+void EpollSet::admit_wakers() {
+  if (watched_) return;
+  add_wakers(kernel_fd_, wakers_epoch_);
+  if (!__libc_single_threaded) ring_own_bell();
 }
 
 void EpollSet::forget_all() {
@@ -232,29 +237,42 @@ int EpollSet::kernel_events(epoll_event* events, int max) {
   return n <= 0 ? n : drop_wakers(events, n);
 }
 
-// A listener with connections of both kinds is reported once.
-int EpollSet::merge(epoll_event* events, int ours, int kernels) const {
-  int n = ours;
-  for (int k = 0; k < kernels; ++k) {
-    const epoll_event& e = events[ours + k];
+// The first `kernels` of `n` events came from the kernel. A listener with connections of both
+// kinds is reported once.
+int EpollSet::merge(epoll_event* events, int kernels, int n) const {
+  int kept = kernels;
+  for (int i = kernels; i < n; ++i) {
     int twin = 0;
-    while (twin < ours && !(events[twin].data.u64 == e.data.u64 && (events[twin].events & e.events) == e.events)) ++twin;
-    if (twin == ours) events[n++] = e;
+    while (twin < kernels && (events[twin].data.u64 != events[i].data.u64 || events[twin].events != events[i].events)) ++twin;
+    if (twin == kernels) events[kept++] = events[i];
   }
-  return n;
+  return kept;
+}
+
+int EpollSet::kernel_wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen) {
+  timespec left = deadline.is_never() ? timespec{} : deadline.left();
+  long n = interruptible_syscall(seen, SYS_epoll_pwait2, kernel_fd_, long(events), max,
+                                 deadline.is_never() ? 0 : long(&left), long(mask));
+  return n > 0 ? drop_wakers(events, int(n)) : int(n);
 }
 
 int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
   if (max <= 0) return -EINVAL;
   uint32_t seen = signal_counts.any;
   for (;;) {
-    bool kernel_too = kernel_count_.load(std::memory_order_relaxed) > 0;  // a hint
-    int n = collect(events, max);
-    if (n > 0) {
-      if (!kernel_too || n == max || ++rounds_ % kKernelEvery != 0) return n;
-      int k = kernel_events(events + n, max - n);
-      return k > 0 ? merge(events, n, k) : n;
+    if (interest_count_.load(std::memory_order_acquire) == 0 && !watched_) {
+      int n = kernel_wait(events, max, deadline, mask, seen);
+      if (n != 0 || deadline.passed()) return n;
+      continue;
     }
+    bool kernel_too = kernel_count_.load(std::memory_order_relaxed) > 0;  // a hint
+    int k = 0;
+    if (kernel_too && ++rounds_ % kKernelEvery == 0) {  // neither kind starves the other
+      k = kernel_events(events, (max + 1) / 2);
+      if (k < 0) return k;
+    }
+    int n = k + collect(events + k, max - k);
+    if (n > 0) return merge(events, k, n);
     bool again = false;
     int found = 0;
     if (!deadline.passed()) {
@@ -292,10 +310,7 @@ int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, cons
     if (n >= 0) n = kernel_events(events, max);
   } else if (!news) {
     add_wakers(kernel_fd_, wakers_epoch_);
-    timespec left = deadline.is_never() ? timespec{} : deadline.left();
-    n = interruptible_syscall(seen, SYS_epoll_pwait2, kernel_fd_, long(events), max,
-                              deadline.is_never() ? 0 : long(&left), long(mask));
-    if (n > 0) n = drop_wakers(events, int(n));
+    n = kernel_wait(events, max, deadline, mask, seen);
   }
   peers.end_sleep();
   peers.leave();

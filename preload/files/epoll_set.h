@@ -1,6 +1,5 @@
-// An epoll descriptor in which something of ours is registered: a real kernel epoll descriptor,
-// plus an interest list for accelerated sockets. Sets that hold only kernel descriptors
-// are not ours and cost nothing.
+// An epoll descriptor: a real kernel epoll descriptor, plus an interest list for what is
+// ours. While that list is empty a wait is the kernel's.
 #pragma once
 
 #include <sys/epoll.h>
@@ -26,7 +25,8 @@ struct Interest {
 
 class EpollSet : public File {
  public:
-  explicit EpollSet(int own_fd) : File(FileKind::kEpollSet), kernel_fd_(own_fd) {}
+  EpollSet(int own_fd, int registered)
+      : File(FileKind::kEpollSet), kernel_fd_(own_fd), kernel_count_(registered) {}
 
   // epoll_ctl(2) for a descriptor of ours. 0 or -errno.
   int control(int op, int fd, File& f, const epoll_event* event);
@@ -47,14 +47,17 @@ class EpollSet : public File {
  private:
   int collect(epoll_event* events, int max);
   int kernel_events(epoll_event* events, int max);
-  int merge(epoll_event* events, int ours, int kernels) const;
+  int kernel_wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
+  void admit_wakers();
+  int merge(epoll_event* events, int kernels, int n) const;
   int drop_wakers(epoll_event* events, int n) const;
   int sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
   Interest* find(const File& f, int fd) const;
   void change(Interest& i, const epoll_event& wanted);
 
   int kernel_fd_;            // a duplicate of the program's descriptor
-  std::atomic<int> kernel_count_{0};
+  std::atomic<int> kernel_count_;
+  std::atomic<uint32_t> interest_count_{0};
   bool watched_ = false;
   uint32_t wakers_epoch_ = 0;
   uint32_t rounds_ = 0;
@@ -64,9 +67,9 @@ class EpollSet : public File {
   std::atomic<uint32_t> ready_count_{0};
 };
 
-// Makes the epoll descriptor ours. Null with -errno in `error` if it is not one.
+// Makes the epoll descriptor ours; `registered`: what the kernel's part holds. Null with -errno in `error` if it is not one.
 // Under control_lock; no reference is taken.
-EpollSet* wrap_epoll(int epfd, int& error);
+EpollSet* wrap_epoll(int epfd, int registered, int& error);
 
 // The socket behind `fd` is now the kernel's: so are the registrations made with it.
 void move_interests_to_kernel(File& f, int fd);

@@ -51,7 +51,7 @@ void send_away(Pair& p, uint32_t slot, uint32_t generation) {
 
 TcpSocket* find_listener(uint32_t id) {
   for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener)
-    if (l->listener_id == id && !l->closed) return l;
+    if (l->listener_id == id) return l;
   return nullptr;
 }
 
@@ -153,8 +153,7 @@ TcpSocket* TcpSocket::pop_backlog() {
   return s;
 }
 
-void TcpSocket::close_listener() {
-  closed = true;
+void TcpSocket::stop_listening() {
   for (TcpSocket** l = &listeners; *l != nullptr; l = &(*l)->next_listener) {
     if (*l != this) continue;
     *l = next_listener;
@@ -175,7 +174,10 @@ void TcpSocket::close_listener() {
     destroy_socket(s);
     send_away(p, slot_sent, generation_sent);
   }
-  destroy_socket(this);
+  backlog = {};
+  state = TcpState::kUnconnected;
+  listener_id = 0;
+  accepts = false;
 }
 
 }  // namespace sluice::preload

@@ -45,9 +45,9 @@ Value tcp_info_of(TcpSocket& s) {
   uint32_t remote = s.theirs != nullptr ? s.theirs->state.load(std::memory_order_acquire) : 0;
   bool ended = (remote & shm::kFin) != 0 || s.dead;
   i.tcpi_state = s.state == TcpState::kListening ? TCP_LISTEN : !up ? TCP_CLOSE
-                 : ended && s.shut_write         ? TCP_CLOSE
+                 : ended && s.shut_write()       ? TCP_CLOSE
                  : ended                         ? TCP_CLOSE_WAIT
-                 : s.shut_write                  ? TCP_FIN_WAIT2 : TCP_ESTABLISHED;
+                 : s.shut_write()                ? TCP_FIN_WAIT2 : TCP_ESTABLISHED;
   i.tcpi_snd_mss = i.tcpi_rcv_mss = i.tcpi_advmss = 32768;
   i.tcpi_pmtu = 65535;
   i.tcpi_snd_cwnd = 10;
@@ -91,6 +91,8 @@ constexpr Option kOptions[] = {
      [](TcpSocket& s, const Value& v) { return set_timeout(s.receive_timeout_us, v); }},
     {SOL_SOCKET, SO_SNDTIMEO, sizeof(timeval), [](TcpSocket& s) { return timeout_of(s.send_timeout_us); },
      [](TcpSocket& s, const Value& v) { return set_timeout(s.send_timeout_us, v); }},
+    {SOL_SOCKET, SO_INCOMING_CPU, sizeof(int), [](TcpSocket&) { return Value::of(int(current_cpu())); },
+     [](TcpSocket&, const Value&) { return 0; }},
     {IPPROTO_TCP, TCP_INFO, 0, tcp_info_of, nullptr},
 };
 

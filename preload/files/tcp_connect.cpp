@@ -154,6 +154,10 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
     why = Fallback::kNoListener;
     if (coordinator.directory()->has_port(to.port)) route = find_route(to, kNobody, 0, why);
   }
+  if (route != nullptr && !route->pair->peer_lives()) {
+    why = Fallback::kNoListener;
+    route = nullptr;
+  }
   if (route != nullptr && !has_room(*route)) {
     why = Fallback::kBacklogFull;
     route = nullptr;
@@ -166,8 +170,9 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
     if (libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0 ||
         parse_name(reinterpret_cast<sockaddr*>(&name), length, bound_name) != 0)
       return 1;
-    from.port = bound_name.port;
+    uint16_t port = bound_name.port != 0 ? bound_name.port : take_port();  // IP_BIND_ADDRESS_NO_PORT
     if (!is_any(bound_name)) from = bound_name;
+    from.port = port;
   } else if (route != nullptr && (from.port = take_port()) == 0) {
     why = Fallback::kNoPorts;
     route = nullptr;
@@ -300,23 +305,28 @@ void TcpSocket::redirect_locked() {
   bool finished = (mine->state.load(std::memory_order_relaxed) & kFin) != 0;  // ours
   DomainId avoid = pair->peer();
   uint32_t avoid_listener = mine->listener;
-  Pair* old_pair = pair;
-  mine->state.fetch_or(kFin | kClosed, std::memory_order_release);
-  free_rings();
-  old_pair->remove_socket(slot);
-  old_pair->give_slot(slot);
-
   Route* route = nullptr;
   uint32_t index = 0;
   for (int i = 0; i < kRedirectTries && route == nullptr; ++i) {
     Fallback why;
     route = find_route(remote, avoid, avoid_listener, why);
     if (route == nullptr) break;
-    if (route->pair == old_pair && route->listener == avoid_listener) route = nullptr;
+    if (route->pair == pair && route->listener == avoid_listener) route = nullptr;
   }
   if (route != nullptr && !route->pair->take_slot(index)) route = nullptr;
+  int kernel_fd = route == nullptr ? connect_kernel(copy, sent, finished) : -1;
+  if (route == nullptr && kernel_fd < 0) {
+    free(copy);
+    return abandon(kReset | kClosed);
+  }
+  Pair* old_pair = pair;
+  uint32_t old_slot = slot;
+  mine->state.fetch_or(kFin | kClosed, std::memory_order_release);
+  free_rings();
+  old_pair->remove_socket(old_slot);
+  old_pair->give_slot(old_slot);
   if (route == nullptr) {
-    redirect_to_kernel(copy, sent, finished);
+    leave_for_kernel(kernel_fd);
   } else {
     begin(*route->pair, index, route->listener, local, remote);
     ByteProducer out(pair->out(), *mine, nullptr, head_seen);
@@ -333,41 +343,44 @@ void TcpSocket::redirect_locked() {
   free(copy);
 }
 
-// No process with the shim accepts there any more: perhaps one without it does.
-void TcpSocket::redirect_to_kernel(const std::byte* bytes, uint64_t n, bool finished) {
-  coordinator.count(kOpen, -1);
-  coordinator.count_fallback(Fallback::kNoAcceptor);
+// No process with the shim accepts there any more: perhaps one without it does. A kernel
+// socket that is connected and has been sent the bytes; or -1.
+int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished) const {
   sockaddr_storage to;
   socklen_t length = sizeof to;
   format_name(remote, family, reinterpret_cast<sockaddr*>(&to), &length);
   int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  bool connected = fd >= 0 && libc.connect(fd, reinterpret_cast<sockaddr*>(&to), length) == 0;
-  for (uint64_t at = 0; connected && at < n;) {
+  if (fd < 0 || libc.connect(fd, reinterpret_cast<sockaddr*>(&to), length) != 0) {
+    if (fd >= 0) libc.close(fd);
+    return -1;
+  }
+  for (uint64_t at = 0; at < n;) {
     ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
     if (k <= 0) break;
     at += uint64_t(k);
   }
-  if (connected && finished) libc.shutdown(fd, SHUT_WR);
-  if (connected && nonblocking) libc.fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+  if (finished) libc.shutdown(fd, SHUT_WR);
+  if (nonblocking) libc.fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+  return fd;
+}
+
+void TcpSocket::leave_for_kernel(int fd) {
+  coordinator.count(kOpen, -1);
+  coordinator.count_fallback(Fallback::kNoAcceptor);
   pair = nullptr;
   mine = theirs = nullptr;
-  if (connected) {
-    state = TcpState::kUnconnected;
-    uint32_t released;
-    hand_to_kernel(*this, fd, released);
-    while (released-- > 0) release_locked();
-  } else {
-    state = TcpState::kUnconnected;
-    error.store(ECONNRESET, std::memory_order_relaxed);  // told once
-  }
-  if (fd >= 0) libc.close(fd);
+  state = TcpState::kUnconnected;
+  uint32_t released;
+  hand_to_kernel(*this, fd, released);
+  libc.close(fd);
+  while (released-- > 0) release_locked();
 }
 
 // ---- let go -------------------------------------------------------------------------------
 
 void TcpSocket::let_go() {
-  if (state == TcpState::kListening) return close_listener();
-  if (state != TcpState::kConnected) return;
+  if (state == TcpState::kListening) stop_listening();
+  if (state != TcpState::kConnected) return destroy_socket(this);
   if (counted) coordinator.count(initiator ? kOpen : kOpenAccepted, -1);
   closed = true;
   bool others = false;

@@ -35,11 +35,11 @@ Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ?
 long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline& deadline, uint32_t seen) {
   futex_waitv words[2] = {};
   words[0] = {value, uint64_t(&word), FUTEX_32, 0};
-  ReplyRegion* replies = coordinator.replies();
+  const ReplyRegion* replies = coordinator.replies();
   Deadline slice = Deadline::in_ms(kAwayMs);
   const timespec* until = deadline.absolute();
   if (replies != nullptr) {
-    words[1] = {replies->packets.load(std::memory_order_acquire), uint64_t(&replies->packets), FUTEX_32, 0};
+    words[1] = {replies->doorbell.load(std::memory_order_acquire), uint64_t(&replies->doorbell), FUTEX_32, 0};
     if (coordinator.has_packets()) return 0;
   } else if (deadline.is_never() || slice.left().tv_nsec < deadline.left().tv_nsec) {
     until = slice.absolute();
@@ -83,6 +83,19 @@ int64_t TcpSocket::readable_bytes() const {
   return n < 0 ? 0 : n;
 }
 
+int64_t TcpSocket::outstanding_bytes() {
+  // What fits a receive buffer of ordinary size has arrived: the kernel would have its ACK.
+  constexpr int64_t kReceived = 128 * 1024;
+  int64_t unread = int64_t(ByteProducer(pair->out(), *mine, theirs, head_seen).unread());
+  return unread > kReceived ? unread - kReceived : 0;
+}
+
+void TcpSocket::reach_peer() {
+  Guard guard(control_lock);
+  peers.drain();
+  attach();
+}
+
 uint32_t TcpSocket::peer_cpu() const { return pair != nullptr ? pair->peer_cpu() : Spinner::kAnyCpu; }
 
 uint32_t TcpSocket::poll_events() {
@@ -92,21 +105,26 @@ uint32_t TcpSocket::poll_events() {
   uint32_t remote = remote_state();
   note_reset(remote);
   uint32_t events = 0;
-  bool ended = (remote & (kFin | kReset)) != 0 || shut_read;
+  bool ended = (remote & (kFin | kReset)) != 0 || shut_read();
   if (ended || readable_bytes() > 0) events |= EPOLLIN | EPOLLRDNORM;
   if (ended) events |= EPOLLRDHUP;
-  if (reset_noted || (ended && shut_write)) events |= EPOLLHUP;
+  if (reset_noted || (ended && shut_write())) events |= EPOLLHUP;
   if (error.load(std::memory_order_relaxed) != 0) events |= EPOLLERR;  // a report, looked at again
-  ByteProducer out(pair->out(), *mine, theirs, head_seen);
-  bool full = !shut_write && !reset_noted && out.has_ring() && out.size() == size_t{1} << kLargestRingLog2;
-  if (full && out.space(true) < out.size() / 3) {
+  if (!shut_write() && !reset_noted && !writable()) {
     mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
     sleep_wake_fence();
-    if (out.space(true) < out.size() / 3) return events;
+    if (!writable()) return events;
   }
   if ((mine->wants.load(std::memory_order_relaxed) & kWantsSpaceEvent) != 0)             // our own
     mine->wants.fetch_and(~uint32_t{kWantsSpaceEvent}, std::memory_order_relaxed);  // a hint
   return events | EPOLLOUT | EPOLLWRNORM;
+}
+
+// A third of the ring is free, as sk_stream_is_writeable() has it, or a bigger one can be had.
+bool TcpSocket::writable() {
+  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  if (!out.has_ring() || out.space(true) * 3 >= out.size()) return true;
+  return out.size() < size_t{1} << kLargestRingLog2 && out.can_switch();
 }
 
 // ---- waiting ------------------------------------------------------------------------------
@@ -161,16 +179,15 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
 
 int TcpSocket::wait_for_bytes(const Deadline& deadline, uint32_t seen_unrestarted) {
   auto ready = [this] {
-    return readable_bytes() != 0 || (remote_state() & (kFin | kReset | kRedirect)) != 0 || shut_read || closed;
+    return readable_bytes() != 0 || (remote_state() & (kFin | kReset | kRedirect)) != 0 || shut_read() || closed;
   };
   return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, ready);
 }
 
 int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted) {
   auto ready = [this] {
-    ByteProducer out(pair->out(), *mine, theirs, head_seen);
-    return out.space(true) * 4 >= out.size() || (remote_state() & (kClosed | kReset | kRedirect)) != 0 ||
-           shut_write || closed;
+    return writable() || (remote_state() & (kClosed | kReset | kRedirect)) != 0 ||
+           shut_write() || closed;
   };
   return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, ready);
 }
@@ -188,6 +205,7 @@ void TcpSocket::wake_peer(uint32_t wants) {
 ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
   if (state != TcpState::kConnected) return -ENOTCONN;
   if ((flags & MSG_OOB) != 0) return -EINVAL;
+  if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
   size_t total = total_bytes(iov, count);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   bool all = (flags & MSG_WAITALL) != 0;
@@ -211,10 +229,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
 
 // Takes what is there. -EAGAIN: nothing, and no end either. 0: the end.
 ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags) {
-  if (theirs == nullptr) {
-    Guard guard(control_lock);
-    attach();
-  }
+  if (theirs == nullptr) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
   if (theirs == nullptr) return (remote & kFin) != 0 ? 0 : -EAGAIN;
   ByteConsumer in(pair->in(), *theirs, *mine);
@@ -261,7 +276,7 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
   note_reset(remote);
   if ((remote & kFin) != 0 && (remote & kReset) == 0) return 0;
   if (int e = error.exchange(0, std::memory_order_relaxed); e != 0) return -e;  // told once
-  return (remote & (kFin | kReset)) != 0 || shut_read ? 0 : -EAGAIN;
+  return (remote & (kFin | kReset)) != 0 || shut_read() ? 0 : -EAGAIN;
 }
 
 void TcpSocket::after_retire(uint64_t available_before) {
@@ -295,7 +310,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags);
+      if (shut_write() || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags);
       if ((remote & kRedirect) != 0) {
         Guard control(control_lock);
         redirect(true, false);
@@ -353,6 +368,9 @@ bool TcpSocket::grow(size_t wanted) {
   if (!out.can_switch()) return false;
   uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
   RingRef oldest = mine->rings[(switches + 1) & 1];
+  // A reader that has not begun to read may not do so for long: the next handover would have to
+  // wait for it, so this one takes all there is to take.
+  if (switches == 1 && head_seen == 0) wanted = size_t{1} << kLargestRingLog2;
   for (uint32_t log2 : kSizes) {
     bool bigger = size_t{1} << log2 > out.size();
     bool last = log2 == kLargestRingLog2;
@@ -386,8 +404,8 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write || reset_noted || (remote & kClosed) != 0)
-        return done > 0 ? ssize_t(done) : send_error(MSG_NOSIGNAL * (shut_write ? 0 : 1));
+      if (shut_write() || reset_noted || (remote & kClosed) != 0)
+        return done > 0 ? ssize_t(done) : send_error(MSG_NOSIGNAL * (shut_write() ? 0 : 1));
       size_t space = make_space(n - done);
       full = space == 0;
       if (!full) {
@@ -419,8 +437,9 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
 int TcpSocket::shut_down(int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
   if (state != TcpState::kConnected || reset_noted) return -ENOTCONN;
-  if (how != SHUT_WR) shut_read = true;
-  if (how != SHUT_RD && !shut_write.exchange(true)) {
+  if (shut_write() && (remote_state() & kFin) != 0) return -ENOTCONN;
+  if (how != SHUT_WR) mine->state.fetch_or(kDeaf, std::memory_order_release);
+  if (how != SHUT_RD && !shut_write()) {
     DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
     mine->state.fetch_or(kFin, std::memory_order_release);
     after_publish();

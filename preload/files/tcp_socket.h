@@ -39,6 +39,9 @@ class TcpSocket : public File {
   ssize_t send_file(int from, off_t* offset, size_t n);
   int shut_down(int how);
   int64_t readable_bytes() const;  // FIONREAD
+  int64_t outstanding_bytes();     // SIOCOUTQ
+  bool shut_read() const { return (my_state() & shm::kDeaf) != 0; }
+  bool shut_write() const { return (my_state() & shm::kFin) != 0; }
 
   // epoll's bits that hold now. Listener: whether an accelerated connection waits.
   uint32_t poll_events();
@@ -66,7 +69,7 @@ class TcpSocket : public File {
   void announce_again();     // to a coordinator that came back
   void incoming(TcpSocket* s);
   TcpSocket* pop_backlog();
-  void close_listener();
+  void stop_listening();     // also shutdown(2); what waits is sent elsewhere
   void note_interest(int fd);  // this process accepts here
   void no_longer_alone();      // a forked child has it too
 
@@ -84,8 +87,7 @@ class TcpSocket : public File {
   bool dead = false;          // all holders of the peer's side died
   bool accepts = false;       // listener: announced as accepting
   bool only_holder = true;    // listener: no other process has it
-  std::atomic<bool> shut_read{false};
-  std::atomic<bool> shut_write{false};
+  int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
   bool reset_noted = false;
   std::atomic<int> error{0};  // SO_ERROR
   linger linger_option{};
@@ -118,11 +120,16 @@ class TcpSocket : public File {
   uint64_t scanned_tail = 0, scanned_head = 0;
   uint32_t scanned_state = 0;
 
+  // Looks whether the peer has taken the slot meanwhile.
+  void reach_peer();
+
  private:
+  uint32_t my_state() const { return mine != nullptr ? mine->state.load(std::memory_order_relaxed) : 0; }  // ours
   uint32_t remote_state() const;
   void note_reset(uint32_t remote);
   ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags);
   ssize_t send_now(const iovec* iov, int count, size_t skip);
+  bool writable();
   size_t make_space(size_t wanted);
   bool grow(size_t wanted);
   void after_publish();
@@ -136,7 +143,8 @@ class TcpSocket : public File {
   int send_error(int flags_error);
   void free_rings();
   void redirect_locked();
-  void redirect_to_kernel(const std::byte* bytes, uint64_t n, bool finished);
+  int connect_kernel(const std::byte* bytes, uint64_t n, bool finished) const;
+  void leave_for_kernel(int fd);
 };
 
 // A connection that a peer has begun: finds its listener, or tells the peer to look elsewhere.

@@ -166,7 +166,8 @@ struct Announcements {
       uint32_t slot = n > kNews - kConnections ? uint32_t(kNews - n) : random() % kConnections;
       states[slot].store(n, std::memory_order_release);
       sleep_wake_fence();
-      producer.push(slot, last[slot], &peer.ready_head);
+      if (!producer.push(slot, last[slot], &peer.ready_head)) continue;
+      sleep_wake_fence();
       if (peer.sleeping.load(std::memory_order_relaxed) & 1) {
         doorbell().fetch_add(1, std::memory_order_release);
         futex_wake(doorbell());
