@@ -73,8 +73,8 @@ std::string Coordinator::start() {
   if (int e = directory_.create(options_.busy_poll); e < 0)
     return std::string("cannot create shared memory: ") + strerror(-e);
   std::string problem = catch_signals();
-  if (problem.empty()) problem = lease_ports();
   if (!problem.empty()) return problem;
+  lend_ports();
   if (int e = acceptor_.listen(socket_path(options_.directory)); e < 0)
     return socket_path(options_.directory) + ": " + strerror(-e);
   return {};
@@ -93,7 +93,7 @@ std::string Coordinator::catch_signals() {
 }
 
 // Ports that the kernel does not give out by itself.
-std::string Coordinator::lease_ports() {
+void Coordinator::lend_ports() {
   uint32_t low = 32768, high = 60999;
   std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> low >> high;
   auto add_outside = [&](uint32_t first, uint32_t last) {
@@ -102,7 +102,6 @@ std::string Coordinator::lease_ports() {
   };
   add_outside(61000, 65535);
   add_outside(10000, 32767);
-  return {};
 }
 
 void Coordinator::stay_on_cpu() const {

@@ -26,7 +26,7 @@ class Coordinator {
 
  private:
   std::string catch_signals();
-  std::string lease_ports();
+  void lend_ports();
   void stay_on_cpu() const;
   TextService::Sources texts();
 

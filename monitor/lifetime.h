@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 
 namespace sluice::monitor {
 
@@ -14,18 +15,16 @@ class Lifetime {
   void expect_client() { stay(std::chrono::seconds(10)); }
   // `clients` are here now.
   void note(uint32_t clients) {
-    if (clients != 0) {
-      had_clients_ = true;
-    } else if (had_clients_) {
-      // The last one has just left; another may follow, as in a script.
-      had_clients_ = false;
-      end_ = Clock::now() + std::chrono::seconds(1);
-    }
+    if (clients == clients_) return;
+    // An expected one has come; or the last one has left, and another may follow, as in a script.
+    if (clients > clients_) end_ = {};
+    if (clients == 0) stay(std::chrono::seconds(1));
+    clients_ = clients;
   }
-  bool is_over() const { return lingers_ && !had_clients_ && Clock::now() >= end_; }
+  bool is_over() const { return lingers_ && clients_ == 0 && Clock::now() >= end_; }
   // Milliseconds until it may be over, -1 for no end in sight.
   int remaining_ms() const {
-    if (!lingers_ || had_clients_) return -1;
+    if (!lingers_ || clients_ != 0) return -1;
     auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now());
     return int(std::max<int64_t>(left.count(), 0));
   }
@@ -35,7 +34,7 @@ class Lifetime {
   void stay(Clock::duration time) { end_ = std::max(end_, Clock::now() + time); }
 
   bool lingers_;
-  bool had_clients_ = false;
+  uint32_t clients_ = 0;
   Clock::time_point end_{};
 };
 

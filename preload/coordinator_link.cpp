@@ -55,6 +55,7 @@ int receive_packet(int socket, ReceivedPacket& out, int flags) {
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   out.fd_count = 0;
+  RaisedLimit raised;
   ssize_t n;
   do n = libc.recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
   while (n < 0 && errno == EINTR);
@@ -91,6 +92,7 @@ void CoordinatorLink::init(const char* directory) {
 }
 
 bool CoordinatorLink::connect_socket(int& socket) {
+  RaisedLimit raised;
   sockaddr_un a{};
   a.sun_family = AF_UNIX;
   snprintf(a.sun_path, sizeof a.sun_path, "%s/%s", directory_path_, kSocketName);
@@ -108,6 +110,7 @@ bool CoordinatorLink::connect_socket(int& socket) {
 }
 
 int CoordinatorLink::client_region() {
+  RaisedLimit raised;
   int fd = create_region("sluice-client", kClientBytes);
   if (fd < 0) return fd;
   auto* region = static_cast<ClientRegion*>(map_writable(fd, kClientBytes));

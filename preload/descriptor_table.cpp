@@ -43,8 +43,24 @@ std::atomic<uint64_t> own[kMaxDescriptors / 64 / 64];  // descriptors below 1638
 
 }  // namespace
 
+RaisedLimit::RaisedLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= 2 * kRoom || limit.rlim_cur >= limit.rlim_max) return;
+  soft_ = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max < kHighest ? limit.rlim_max : rlim_t{kHighest};
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+RaisedLimit::~RaisedLimit() {
+  rlimit limit;
+  if (soft_ == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = soft_;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int move_high(int fd) {
   if (fd < 0) return fd;
+  RaisedLimit raised;
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   int top = limit.rlim_cur > kHighest ? kHighest : int(limit.rlim_cur);

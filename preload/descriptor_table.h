@@ -60,6 +60,17 @@ class FileReference {
 };
 
 // The shim's own descriptors sit at high numbers, where no program looks for its own.
+// While one of these lives a low RLIMIT_NOFILE does not keep the shim from having its
+// descriptors: it is raised to the hard limit, briefly. Costs nothing under ordinary limits.
+class RaisedLimit {
+ public:
+  RaisedLimit();
+  ~RaisedLimit();
+
+ private:
+  uint64_t soft_ = 0;  // to be restored; 0: nothing was changed
+};
+
 // Moves `fd` there and returns the new number; on failure `fd` itself. Takes negatives through.
 int move_high(int fd);
 // Remembers that a descriptor is the shim's (so that close() and friends leave it alone).

@@ -16,6 +16,7 @@ namespace sluice::preload {
 using namespace shm;
 
 int Pair::create_out(Protect protect) {
+  RaisedLimit raised;
   void* p = mmap(nullptr, sizeof(Private), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return -ENOMEM;

@@ -62,7 +62,7 @@ class Pair {
   // Whether a process that shares the peer's side has counted something since the last time.
   bool take_sharers_news();
   bool has_news() const {
-    return in_ && (inherited || news_.has_fresh() ||
+    return in_ && !inherited && (news_.has_fresh() ||
                    in_.header().sharers_news.load(std::memory_order_relaxed) != sharers_news_seen_);  // a hint
   }
 

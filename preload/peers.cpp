@@ -301,7 +301,7 @@ void Peers::become_child() {
       p->finish();
       continue;
     }
-    p->inherited = true;
+    p->inherited = has_inherited_ = true;
     for (uint32_t s = 0; s < p->slot_limit(); ++s)
       if (TcpSocket* socket = p->socket_at(s)) socket->become_child();
     pairs_[kept++] = p;

@@ -29,6 +29,8 @@ class Peers {
 
   // Whether spinning could see anything, and where the peers run.
   bool any() const { return count_.load(std::memory_order_relaxed) != 0; }  // a hint
+  // What was inherited by fork is found by looking everywhere: too much to do in a spin.
+  bool worth_spinning() const { return any() && !has_inherited_; }
   uint32_t a_remote_cpu() const;
   void note_cpu();
 
@@ -67,6 +69,7 @@ class Peers {
   std::atomic<uint32_t> readers_{0};
   uint32_t sleepers_ = 0;
   uint32_t gone_ = 0;
+  bool has_inherited_ = false;
   uint64_t last_check_ns_ = 0;
 };
 

@@ -5,8 +5,8 @@
 // The consumer recognises a fresh entry by its lap, so entry and index travel in one line.
 //
 // Ownership: entries belong to the producer A; ready_head, in B->A, to the consumer B.
-// Invariant: a connection has at most one unconsumed entry, hence the queue never overflows:
-//   it has as many entries as there are slots. The producer remembers where it pushed a
+// Invariant: once the two sides see each other, a connection has at most one unconsumed
+//   entry, hence the queue does not overflow: it has as many entries as there are slots. The producer remembers where it pushed a
 //   connection last and does not push it again while ready_head has not passed that entry.
 // Edges:  E0 producer publishes an entry (release) -> F0 consumer observes it (acquire)
 //         F1 consumer stores ready_head, full fence, then reads the connection's state
@@ -31,11 +31,11 @@ class ReadyProducer {
   explicit ReadyProducer(ReadyEntry* entries) : entries_(entries) {}
 
   // `last`: where this connection was pushed last, plus 1 (0: never). `head`: the consumer's
-  // ready_head, or null while unknown. Call after the state's publication and a full fence (E1).
+  // ready_head, or null while unknown: then the entry is added whether or not one is waiting. Call after the state's publication and a full fence (E1).
   // Returns whether an entry was added; then the entry is a P0 of wake.h, which wants a full
   // fence of its own before the look at whether the consumer sleeps.
   bool push(uint32_t slot, uint64_t& last, const Shared<uint64_t>* head) {
-    if (last > head_seen_) {
+    if (last > head_seen_ && head != nullptr) {
       refresh(head);
       if (last > head_seen_) return false;
     }

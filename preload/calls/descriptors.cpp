@@ -5,33 +5,37 @@
 #include <sys/resource.h>
 
 #include "preload/dispatch.h"
+#include "preload/materialize.h"
 #include "preload/peers.h"
 
 namespace sluice::preload {
 
 namespace {
 
-// Takes `fd` out of the table. The caller closes the kernel's descriptor.
-void drop(int fd) {
-  File* f;
-  {
-    Guard guard(control_lock);
-    f = descriptors.clear(fd);
-    if (f != nullptr && f->remove_descriptor() && f->kind() == FileKind::kTcpSocket) {
-      auto& s = static_cast<TcpSocket&>(*f);
-      if (s.pair != nullptr && s.theirs == nullptr) {  // what has arrived decides how it ends
-        peers.drain();
-        s.attach();
-      }
+// Takes `fd` out of the table. The caller closes the kernel's descriptor, then releases.
+File* take_out(int fd) {
+  Guard guard(control_lock);
+  File* f = descriptors.clear(fd);
+  if (f != nullptr && f->remove_descriptor() && f->kind() == FileKind::kTcpSocket) {
+    auto& s = static_cast<TcpSocket&>(*f);
+    if (s.pair != nullptr && s.theirs == nullptr) {  // what has arrived decides how it ends
+      peers.drain();
+      s.attach();
     }
   }
-  if (f != nullptr) f->release();
+  return f;
+}
+
+void drop(int fd) {
+  if (File* f = take_out(fd)) f->release();
 }
 
 int close_one(int fd) {
   if (is_own_descriptor(fd)) return -EBADF;  // a loop over all numbers does not end the shim
-  if (descriptors.peek(fd) != nullptr) drop(fd);
-  return libc.close(fd) == 0 ? 0 : -errno;
+  File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
+  int r = libc.close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
+  if (f != nullptr) f->release();
+  return r;
 }
 
 // `copy` is a new kernel descriptor for what `from` is.
@@ -174,6 +178,22 @@ INTERPOSE(int, ioctl, (int fd, unsigned long request, ...)) {
   va_end(list);
   return on_socket(fd, [&](TcpSocket& s) { return do_ioctl(s, fd, request, argument); },
                    [&] { return libc.ioctl(fd, request, argument); });
+}
+
+// An inode is each socket's own: from now on this one has a kernel socket to itself.
+INTERPOSE(int, fstat, (int fd, struct stat* out)) {
+  return on_socket(fd,
+                   [&](TcpSocket& s) {
+                     Guard guard(control_lock);
+                     (void)make_real(fd, s);
+                     return libc.fstat(fd, out) == 0 ? 0 : -errno;
+                   },
+                   [&] { return libc.fstat(fd, out); });
+}
+
+INTERPOSE(int, fstat64, (int fd, struct stat64* out)) {
+  static_assert(sizeof(struct stat) == sizeof(struct stat64));
+  return fstat(fd, reinterpret_cast<struct stat*>(out));
 }
 
 INTERPOSE(int, close_range, (unsigned first, unsigned last, int flags)) {

@@ -37,15 +37,15 @@ class PollCall {
     if (kernel_ == nullptr) return -ENOMEM;
     if (rlimit limit; count_ > kInline && getrlimit(RLIMIT_NOFILE, &limit) == 0 && count_ > limit.rlim_cur) return -EINVAL;
     uint32_t seen = signal_counts.any;
-    prepare();
     for (;;) {
+      prepare();
       int n = look();
       if (n != 0 || deadline.passed()) return n;
       if (spin()) continue;
       peers.enter();
       peers.begin_sleep();
       shm::sleep_wake_fence();
-      long r = ours_ready() || peers.has_news() ? 0 : sleep_in_poll(kernel_, count_, deadline, mask, seen);
+      long r = ours_ready() ? 0 : sleep_in_poll(kernel_, count_, deadline, mask, seen);
       peers.end_sleep();
       peers.leave();
       if (r < 0) return int(r);
@@ -56,6 +56,7 @@ class PollCall {
   // The kernel looks at what is its own, and at a listener or epoll set too.
   void prepare() {
     Guard guard(control_lock);
+    has_kernel_ = false;
     for (nfds_t i = 0; i < count_; ++i) {
       kernel_[i] = {fds_[i].fd, fds_[i].events, 0};
       File* f = fds_[i].fd >= 0 ? descriptors.peek(fds_[i].fd) : nullptr;
@@ -86,7 +87,7 @@ class PollCall {
     Guard guard(control_lock);
     peers.drain();
     for (nfds_t i = 0; i < count_; ++i)
-      if (events_at(i) != 0) return true;
+      if (events_at(i) != 0 || (fds_[i].fd >= 0 && kernel_[i].fd < 0 && descriptors.peek(fds_[i].fd) == nullptr)) return true;
     return false;
   }
   int look() {
@@ -104,7 +105,7 @@ class PollCall {
     return n;
   }
   bool spin() {
-    if (!peers.any()) return false;
+    if (!peers.worth_spinning()) return false;
     int looks = 0;
     peers.enter();
     peers.note_cpu();

@@ -107,11 +107,15 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
     long r = 0;
     auto ready = [&] { return peers.has_news(); };
     peers.enter();
-    bool spun = peers.any() && Spinner::until(ready, peers.a_remote_cpu());
+    bool spun = peers.worth_spinning() && Spinner::until(ready, peers.a_remote_cpu());
     if (!spun) {
       peers.begin_sleep();
       shm::sleep_wake_fence();
-      if (!peers.has_news() && listener.backlog.first == nullptr) r = sleep_in_poll(p, 1, deadline, nullptr, seen);
+      {
+        Guard guard(control_lock);
+        peers.drain();
+      }
+      if (listener.backlog.first == nullptr) r = sleep_in_poll(p, 1, deadline, nullptr, seen);
       peers.end_sleep();
     }
     peers.leave();
@@ -201,7 +205,7 @@ INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
 INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
   return on_connection(fd,
                        [&](TcpSocket& s) -> int {
-                         if (s.reset_noted) return -ENOTCONN;
+                         if (s.has_ended()) return -ENOTCONN;
                          format_name(s.remote, s.family, addr, length);
                          return 0;
                        },

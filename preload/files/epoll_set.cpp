@@ -267,12 +267,17 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
     }
     bool kernel_too = kernel_count_.load(std::memory_order_relaxed) > 0;  // a hint
     int k = 0;
-    if (kernel_too && ++rounds_ % kKernelEvery == 0) {  // neither kind starves the other
+    if (kernel_too && ++rounds_ % (full_ ? 2 : kKernelEvery) == 0) {  // neither kind starves the other
       k = kernel_events(events, (max + 1) / 2);
       if (k < 0) return k;
     }
     int n = k + collect(events + k, max - k);
-    if (n > 0) return merge(events, k, n);
+    full_ = n == max;
+    if (n > 0) {
+      // A thread that sleeps on this very set was not woken if we were: there is more for it.
+      if (waiters_.load(std::memory_order_acquire) > 0 && ready_count_.load(std::memory_order_acquire) > 0) ring_own_bell();
+      return merge(events, k, n);
+    }
     bool again = false;
     int found = 0;
     if (!deadline.passed()) {
@@ -285,7 +290,7 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
         found = kernel_events(events, max);
         return found != 0;
       };
-      again = peers.any() && Spinner::until(ready, peers.a_remote_cpu());
+      again = peers.worth_spinning() && Spinner::until(ready, peers.a_remote_cpu());
       peers.leave();
       if (found > 0) return found;
       if (again) continue;
@@ -303,7 +308,12 @@ int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, cons
   peers.enter();
   peers.begin_sleep();
   shm::sleep_wake_fence();
-  bool news = ready_count_.load(std::memory_order_acquire) != 0 || peers.has_news();
+  {
+    Guard guard(control_lock);
+    peers.drain();
+  }
+  bool news = ready_count_.load(std::memory_order_acquire) != 0;
+  waiters_.fetch_add(1, std::memory_order_acq_rel);
   if (!news && watched_) {
     pollfd p[2] = {{kernel_fd_, POLLIN, 0}, {}};
     n = sleep_in_poll(p, 1, deadline, mask, seen);
@@ -312,6 +322,7 @@ int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, cons
     add_wakers(kernel_fd_, wakers_epoch_);
     n = kernel_wait(events, max, deadline, mask, seen);
   }
+  waiters_.fetch_sub(1, std::memory_order_acq_rel);
   peers.end_sleep();
   peers.leave();
   return int(n);

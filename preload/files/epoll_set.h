@@ -61,6 +61,8 @@ class EpollSet : public File {
   bool watched_ = false;
   uint32_t wakers_epoch_ = 0;
   uint32_t rounds_ = 0;
+  bool full_ = false;                 // the last wait had more to report than it could
+  std::atomic<uint32_t> waiters_{0};  // threads that sleep on this set
   Interest* interests_ = nullptr;
   Interest* ready_first_ = nullptr;
   Interest* ready_last_ = nullptr;

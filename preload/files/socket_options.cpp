@@ -111,6 +111,10 @@ bool kernel_has_it(const TcpSocket& s) { return s.real; }
 int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t* length) {
   const Option* o = find(level, name);
   bool of_connection = name == SO_ERROR || name == TCP_INFO;
+  if (o == nullptr && s.state == TcpState::kConnected) {  // SO_COOKIE and the like are each socket's own
+    Guard guard(control_lock);
+    (void)make_real(fd, s);
+  }
   if (o == nullptr || (kernel_has_it(s) && s.state != TcpState::kConnected && !(of_connection && level == SOL_SOCKET)))
     return libc.getsockopt(fd, level, name, value, length) == 0 ? 0 : -errno;
   if (value == nullptr || length == nullptr) return -EFAULT;

@@ -324,7 +324,13 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
       done += size_t(send_now(iov, count, done));
     }
     if (done == total) return ssize_t(done);
-    if (!wait) return done > 0 ? ssize_t(done) : -EAGAIN;
+    if (!wait) {
+      // Whoever waits for an edge is told when there is space again; perhaps there is by now.
+      mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
+      sleep_wake_fence();
+      if (writable()) continue;
+      return done > 0 ? ssize_t(done) : -EAGAIN;
+    }
     int e = wait_for_space(deadline, unrestarted);
     if (e != 0) return done > 0 ? ssize_t(done) : e;
   }
@@ -425,7 +431,12 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
     done += size_t(k);
     if (offset != nullptr) *offset += k;
     if (!full) continue;
-    if (nonblocking) return done > 0 ? ssize_t(done) : -EAGAIN;
+    if (nonblocking) {
+      mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // as in send()
+      sleep_wake_fence();
+      if (writable()) continue;
+      return done > 0 ? ssize_t(done) : -EAGAIN;
+    }
     int e = wait_for_space(deadline, unrestarted);
     if (e != 0) return done > 0 ? ssize_t(done) : e;
   }
@@ -436,8 +447,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
 
 int TcpSocket::shut_down(int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
-  if (state != TcpState::kConnected || reset_noted) return -ENOTCONN;
-  if (shut_write() && (remote_state() & kFin) != 0) return -ENOTCONN;
+  if (state != TcpState::kConnected || has_ended()) return -ENOTCONN;
   if (how != SHUT_WR) mine->state.fetch_or(kDeaf, std::memory_order_release);
   if (how != SHUT_RD && !shut_write()) {
     DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));

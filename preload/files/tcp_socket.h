@@ -120,6 +120,7 @@ class TcpSocket : public File {
   uint64_t scanned_tail = 0, scanned_head = 0;
   uint32_t scanned_state = 0;
 
+  bool has_ended() const { return reset_noted || (shut_write() && (remote_state() & shm::kFin) != 0); }
   // Looks whether the peer has taken the slot meanwhile.
   void reach_peer();
 
