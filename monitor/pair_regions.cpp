@@ -47,6 +47,16 @@ void PairRegions::inherit(DomainId child, DomainId parent) {
   of_domain_[child] = std::move(keys);
 }
 
+bool PairRegions::share(const PairKey& key, DomainId reader) {
+  auto region = regions_.find(key);
+  if (region == regions_.end()) return false;
+  std::vector<DomainId>& readers = region->second.readers;
+  if (std::count(readers.begin(), readers.end(), reader) != 0) return false;
+  readers.push_back(reader);
+  of_domain_[reader].push_back(key);
+  return true;
+}
+
 void PairRegions::remove(DomainId dead) {
   auto found = of_domain_.find(dead);
   if (found == of_domain_.end()) return;

@@ -36,6 +36,8 @@ class PairRegions {
   void add(const PairKey& key, Descriptor fd);
   // A child of `parent` shares what the parent has now.
   void inherit(DomainId child, DomainId parent);
+  // `reader` reads this region too. False if it did already, or the region is gone.
+  bool share(const PairKey& key, DomainId reader);
   void remove(DomainId dead);
 
   std::size_t count() const { return regions_.size(); }

@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "monitor/process.h"
 
@@ -47,6 +49,7 @@ int Registrar::welcome(Client& client, InPacket& packet) {
   if (error != 0) return error;
   int queue = transport_->queue_for(core_.domain(client.domain).identity.uid);
   if (queue < -1) return -queue;
+  bool forked = client.stage == Stage::kReserved;
   client.stage = Stage::kWelcomed;
   transport_->join(client);
   shm::Packet p = make_packet(shm::kWelcome, client.domain, options_.shared_queues,
@@ -55,6 +58,7 @@ int Registrar::welcome(Client& client, InPacket& packet) {
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get()});
   else
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get(), queue});
+  if (forked) pass_inherited_regions(client);
   return 0;
 }
 
@@ -150,7 +154,30 @@ void Registrar::region(Client& client, InPacket& packet) {
   post_.send(client, make_packet(shm::kPeer, peer_id, uint32_t(peer->pid)), {peer->bell.get()});
   post_.send(*peer, make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
              {packet.fds[0].get(), client.bell.get()});
-  pairs_.add({client.domain, peer_id, generation}, std::move(packet.fds[0]));
+  PairKey key{client.domain, peer_id, generation};
+  pairs_.add(key, std::move(packet.fds[0]));
+  // Who was forked by the peer before the region came shares the peer's side of the pair.
+  if (const PairRegion* side = pairs_.opposite(key); side != nullptr) {
+    for (DomainId sharer : std::vector<DomainId>(side->writers)) {
+      if (sharer == peer_id || !pairs_.share(key, sharer)) continue;
+      Client* child = clients_.by_domain(sharer);
+      if (child != nullptr && !child->doomed && child->stage == Stage::kWelcomed)
+        pass_region(*child, key);
+    }
+  }
+}
+
+void Registrar::pass_region(Client& to, const PairKey& key) {
+  Client* writer = clients_.by_domain(key.writer);
+  auto region = pairs_.all().find(key);
+  if (writer == nullptr || region == pairs_.all().end() || writer->stage != Stage::kWelcomed) return;
+  post_.send(to, make_packet(shm::kPeerRegion, key.writer, key.generation, uint32_t(writer->pid)),
+             {region->second.fd.get(), writer->bell.get()});
+}
+
+void Registrar::pass_inherited_regions(Client& child) {
+  for (const auto& [key, region] : pairs_.all())
+    if (std::count(region.readers.begin(), region.readers.end(), child.domain) != 0) pass_region(child, key);
 }
 
 int Registrar::accept_region(Client& client, Client* peer, const InPacket& packet) {

@@ -44,6 +44,9 @@ class Registrar {
   int welcome(Client& client, InPacket& packet);
   void refuse(Client& client, int error);
   int accept_region(Client& client, Client* peer, const InPacket& packet);
+  void pass_region(Client& to, const PairKey& key);
+  // A forked child hears of what reached its parent, or would have.
+  void pass_inherited_regions(Client& child);
 
   const Options& options_;
   Events& events_;

@@ -69,6 +69,7 @@ class CoordinatorLink {
   shm::DomainId reserve();
   void become_reserved();
   void drop_reserved();
+  bool is_reserved() const { return reserved_ >= 0; }
   void forget_reserved() { reserved_id_ = shm::kNobody; }
 
  private:

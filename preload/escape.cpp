@@ -3,8 +3,11 @@
 #include <errno.h>
 #include <sys/wait.h>
 
+#include <iterator>
+
 #include "preload/descriptor_table.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/fork.h"
 #include "preload/libc.h"
 
 // The carrier is a small program of its own: it uses the wrappers like any other.
@@ -63,23 +66,31 @@ void carry(int a, int b) {
   while (!there.over || !back.over) {
     pollfd p[2] = {{a, short(there.wanted_of(a) | back.wanted_of(a)), 0},
                    {b, short(there.wanted_of(b) | back.wanted_of(b)), 0}};
-    for (pollfd& one : p)
-      if (one.events == 0) one.fd = -1;
+    if (p[0].events == 0) p[0].fd = -1;  // the program's side is watched for its end in any case
     if (::poll(p, 2, -1) < 0 && errno != EINTR) break;
     there.step();
     back.step();
+    // The program is gone, and everything that it said has been passed on.
+    if ((p[1].revents & (POLLHUP | POLLERR)) != 0 && back.end == 0) break;
   }
   _exit(0);
 }
 
+// In a vfork child's carrier the connection may sit at a number that the table does not know.
+void adopt(int fd, TcpSocket& s) {
+  Guard guard(control_lock);
+  if (descriptors.peek(fd) != &s) (void)descriptors.set(fd, &s);
+}
+
 // A descriptor whose other end is carried to and from the connection at `fd`. Or -1.
-int carried(int fd) {
+int carried(int fd, TcpSocket& s) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return -1;
   pid_t child = fork();
   if (child == 0) {
     if (fork() != 0) _exit(0);  // nobody's child: the program that is to come does not wait for it
     setsid();
+    adopt(fd, s);
     for (unsigned other = 0; other < descriptors.high_water(); ++other)
       if (int(other) != fd && int(other) != ends[1]) close(int(other));
     for (int other : {0, 1, 2})
@@ -90,38 +101,69 @@ int carried(int fd) {
   int status;
   while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
+  if (child > 0 && s.nonblocking) libc.fcntl(ends[0], F_SETFL, O_RDWR | O_NONBLOCK);
   if (child > 0) return ends[0];
   libc.close(ends[0]);
   return -1;
 }
 
 // What takes the place of `s` behind `fd`; -1: nothing has to.
-int substitute(int fd, const TcpSocket& s) {
-  if (s.state == TcpState::kConnected) return carried(fd);
+int substitute(int fd, TcpSocket& s) {
+  if (s.state == TcpState::kConnected) return carried(fd, s);
   if (s.real) return -1;
   return libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
 }
 
 }  // namespace
 
+namespace {
+
+// What a vfork child has made of its descriptors: the table is its parent's.
+struct Copy {
+  int fd;
+  File* file;
+};
+Copy vfork_copies[16];
+uint32_t vfork_copy_count = 0;
+
+// The file behind `fd` here, in a vfork child as well.
+File* file_at(int fd) {
+  for (uint32_t i = vfork_copy_count; i > 0; --i)
+    if (vfork_copies[i - 1].fd == fd) return vfork_copies[i - 1].file;
+  return descriptors.peek(fd);
+}
+
+bool stays_open(int fd, const File* f) {
+  int flags = libc.fcntl(fd, F_GETFD);
+  return f != nullptr && f->kind() == FileKind::kTcpSocket && flags >= 0 && (flags & FD_CLOEXEC) == 0;
+}
+
+}  // namespace
+
+void note_vfork_copy(int fd, File& f) {
+  if (vfork_copy_count < std::size(vfork_copies)) vfork_copies[vfork_copy_count++] = {fd, &f};
+}
+
 void escape_before_exec() {
-  uint32_t limit = descriptors.high_water();
-  uint64_t done[64] = {};  // descriptors below 4096 that were dealt with
-  for (uint32_t fd = 0; fd < limit && fd < 4096; ++fd) {
-    File* f = descriptors.peek(int(fd));
-    bool stays = f != nullptr && f->kind() == FileKind::kTcpSocket && (libc.fcntl(int(fd), F_GETFD) & FD_CLOEXEC) == 0;
-    if (!stays || (done[fd / 64] >> (fd % 64) & 1) != 0) continue;
+  constexpr uint32_t kLimit = 4096;
+  uint32_t limit = descriptors.high_water() < kLimit ? descriptors.high_water() : kLimit;
+  if (limit == 0) return;
+  uint64_t done[kLimit / 64] = {};
+  if (!in_vfork_child()) vfork_copy_count = 0;
+  for (uint32_t fd = 0; fd < limit; ++fd) {
+    File* f = file_at(int(fd));
+    if ((done[fd / 64] >> (fd % 64) & 1) != 0 || !stays_open(int(fd), f)) continue;
     int fresh = substitute(int(fd), static_cast<TcpSocket&>(*f));
     if (fresh < 0) continue;
-    // All duplicates at once. In a vfork child the table is the parent's, so only the
-    // kernel's descriptors change.
-    for (uint32_t other = fd; other < limit && other < 4096; ++other) {
-      if (descriptors.peek(int(other)) != f || (libc.fcntl(int(other), F_GETFD) & FD_CLOEXEC) != 0) continue;
+    // All duplicates at once; only the kernel's descriptors change.
+    for (uint32_t other = fd; other < limit; ++other) {
+      if (file_at(int(other)) != f || !stays_open(int(other), f)) continue;
       libc.dup2(fresh, int(other));
       done[other / 64] |= uint64_t{1} << (other % 64);
     }
     libc.close(fresh);
   }
+  vfork_copy_count = 0;
 }
 
 }  // namespace sluice::preload

@@ -9,4 +9,8 @@ namespace sluice::preload {
 // a vfork child too, whose memory is its parent's.
 void escape_before_exec();
 
+class File;
+// A vfork child made `fd` a duplicate of this file.
+void note_vfork_copy(int fd, File& f);
+
 }  // namespace sluice::preload

@@ -3,10 +3,13 @@
 #include "preload/fork.h"
 
 #include <pthread.h>
+#include <sys/syscall.h>
 
 #include "preload/coordinator_link.h"
 #include "preload/descriptor_table.h"
+#include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/routes.h"
 #include "preload/sleep.h"
@@ -23,8 +26,11 @@ bool holds_something() {
 
 void before() {
   control_lock.lock();
+  // A child that has children of its own holds on to what it inherited by itself.
+  if (holds_something() && coordinator.is_reserved()) (void)coordinator.ensure();
   coordinator.forget_reserved();
   if (!coordinator.connected() || !holds_something()) return;
+  peers.drain();  // what has arrived for the parent stays the parent's
   // The child is known to the coordinator before it exists, so that its death never goes unseen.
   if (shm::DomainId child = coordinator.reserve(); child != shm::kNobody) peers.share_with(child);
 }
@@ -51,6 +57,19 @@ void in_child() {
 
 }  // namespace
 
-void watch_forks() { pthread_atfork(before, in_parent, in_child); }
+namespace {
+pid_t process_id = 0;
+}
+
+bool in_vfork_child() { return process_id != 0 && pid_t(libc.syscall(SYS_getpid)) != process_id; }
+
+void watch_forks() {
+  process_id = getpid();
+  pthread_atfork(before, in_parent, [] {
+    process_id = getpid();
+    forks.fetch_add(1, std::memory_order_relaxed);  // one thread
+    in_child();
+  });
+}
 
 }  // namespace sluice::preload

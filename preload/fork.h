@@ -6,4 +6,8 @@ namespace sluice::preload {
 // From now on forks are noticed, also those that libc makes itself (daemon, forkpty).
 void watch_forks();
 
+// Whether this is the child of a vfork, whose memory is its parent's: descriptors are its own,
+// but what we know of them must not change.
+bool in_vfork_child();
+
 }  // namespace sluice::preload

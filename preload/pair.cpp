@@ -51,7 +51,7 @@ int Pair::attach_in(int region) {
   if (base == nullptr) return -errno;
   in_.base = static_cast<std::byte*>(base);
   news_ = ReadyConsumer(in_.ready(), &out_.header().ready_head);
-  out_.header().attached.store(1, std::memory_order_release);
+  if (!inherited) out_.header().attached.store(1, std::memory_order_release);  // the parent may not be
   return 0;
 }
 

@@ -32,6 +32,14 @@ Pair* Peers::find(DomainId peer, uint32_t generation) {
   return nullptr;
 }
 
+Pair* Peers::find_inherited(DomainId peer, uint32_t generation) {
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->peer() == peer && pairs_[i]->generation() == generation && pairs_[i]->inherited &&
+        pairs_[i]->twin == nullptr)
+      return pairs_[i];
+  return nullptr;
+}
+
 Pair* Peers::create(DomainId peer, uint32_t generation, int& error) {
   error = -ENOMEM;
   if (count() == kMaxPairs) return nullptr;
@@ -51,10 +59,14 @@ bool Peers::hand_out(Pair& p, int region, int& error) {
     return false;
   }
   p.set_bell(bell_fd, pid);
+  add(p);
+  return true;
+}
+
+void Peers::add(Pair& p) {
   pairs_[count()] = &p;
   count_.fetch_add(1, std::memory_order_release);
   if (sleepers_ > 0) p.set_sleeping(true);
-  return true;
 }
 
 Pair* Peers::create_twins(int& error) {
@@ -71,11 +83,8 @@ Pair* Peers::create_twins(int& error) {
     close_own(fd);
   }
   a->attach_twin(*b);
-  for (Pair* p : {a, b}) {
-    pairs_[count()] = p;
-    count_.fetch_add(1, std::memory_order_release);
-    if (sleepers_ > 0) p->set_sleeping(true);
-  }
+  add(*a);
+  add(*b);
   return a;
 }
 
@@ -108,14 +117,27 @@ void Peers::peer_region(ReceivedPacket& r) {
   if (r.fd_count < 2) return;
   const Packet& packet = r.packet;
   int error = 0;
+  PairHeader header;
+  if (pread(r.fds[0], &header, sizeof header, 0) != sizeof header) return;
+  if (header.reader != coordinator.self()) {  // meant for our parent, and so for us
+    Pair* shared = find_inherited(packet.domain, packet.value);
+    if (shared != nullptr && !shared->in()) (void)shared->attach_in(r.fds[0]);
+    return;
+  }
   Pair* p = find(packet.domain, packet.value);
   if (p == nullptr) {
     p = create(packet.domain, packet.value, error);
     if (p == nullptr) return;
     int region = p->create_out(coordinator.protect());
-    if (region < 0 || !hand_out(*p, region, error)) {
+    bool handed_out = region >= 0 && hand_out(*p, region, error);
+    if (region < 0 || (!handed_out && error != -ESRCH)) {
       p->finish();
       return;
+    }
+    if (!handed_out) {  // dead already, but what it has said counts
+      p->gone = true;
+      ++gone_;
+      add(*p);
     }
   }
   if (p->attach_in(r.fds[0]) != 0) return;
@@ -192,6 +214,8 @@ void Peers::drain() {
   while (coordinator.take_packet(r)) take(r);
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
+    // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
+    if (p.inherited && !p.in() && !coordinator.connected()) (void)coordinator.ensure();
     if (p.inherited || p.take_sharers_news()) scan(p);
     if (p.inherited) continue;
     uint32_t slots[64];
@@ -286,7 +310,7 @@ void Peers::announce_all() {
 
 void Peers::share_with(DomainId who) {
   each([&](Pair& p) {
-    if (p.connections() == 0) return;
+    if (p.connections() + (p.twin != nullptr ? p.twin->connections() : 0) == 0) return;
     p.freeze();
     for (uint32_t s = 0; s < p.slot_limit(); ++s)
       if (TcpSocket* socket = p.socket_at(s)) socket->share_with(who);
@@ -297,16 +321,18 @@ void Peers::become_child() {
   uint32_t kept = 0;
   for (uint32_t i = 0; i < count(); ++i) {
     Pair* p = pairs_[i];
-    if (p->connections() == 0) {  // the parent keeps it to itself
-      p->finish();
+    if (p->connections() + (p->twin != nullptr ? p->twin->connections() : 0) == 0) {
+      p->finish();  // the parent keeps it to itself
       continue;
     }
     p->inherited = has_inherited_ = true;
-    for (uint32_t s = 0; s < p->slot_limit(); ++s)
-      if (TcpSocket* socket = p->socket_at(s)) socket->become_child();
     pairs_[kept++] = p;
   }
   count_.store(kept, std::memory_order_release);
+  each([](Pair& p) {
+    for (uint32_t s = 0; s < p.slot_limit(); ++s)
+      if (TcpSocket* socket = p.socket_at(s)) socket->become_child();
+  });
   sleepers_ = 0;
   gone_ = 0;
   readers_.store(0, std::memory_order_relaxed);  // one thread

@@ -54,9 +54,11 @@ class Peers {
  private:
   uint32_t count() const { return count_.load(std::memory_order_acquire); }
   Pair* find(shm::DomainId peer, uint32_t generation);
+  Pair* find_inherited(shm::DomainId peer, uint32_t generation);
   Pair* create(shm::DomainId peer, uint32_t generation, int& error);
   Pair* create_twins(int& error);
   bool hand_out(Pair& p, int region, int& error);
+  void add(Pair& p);
   void take(ReceivedPacket& r);
   void peer_region(ReceivedPacket& r);
   void peer_gone(shm::DomainId who);

@@ -91,6 +91,7 @@ class CoordinatorCore {
   void revoke_grants(const Listener& l);
   void revoke_port(uint16_t port, uint64_t netns);
 
+  void inherit_listeners(DomainId child, DomainId parent);
   void tell_neighbours(DomainId dead);
   void tell(DomainId neighbour, DomainId dead);
 

@@ -34,10 +34,19 @@ DomainId CoordinatorCore::reserve(DomainId parent) {
   Identity identity = domains_[parent].identity;
   identity.pid = 0;
   domains_.take(id, identity, parent, Presence::kReserved);
+  inherit_listeners(id, parent);
   domains_[id].tell_everyone = !adjacency_.inherit(id, parent) || domains_[parent].tell_everyone;
   ++present_;
   actions_->set_alive(id, true);
   return id;
+}
+
+// The child has the parent's descriptors, and keeps the listeners up should the parent go first.
+void CoordinatorCore::inherit_listeners(DomainId child, DomainId parent) {
+  for (auto* m = members_.first_of_domain(parent); m != nullptr; m = members_.next_of_domain(*m)) {
+    if (m->payload == Role::kOnly) change_role(*m, Role::kHolder);
+    hold(child, listeners_.at(m->listener), Role::kHolder);
+  }
 }
 
 bool CoordinatorCore::enter(DomainId child, const Identity& identity) {

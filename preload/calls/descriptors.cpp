@@ -5,6 +5,8 @@
 #include <sys/resource.h>
 
 #include "preload/dispatch.h"
+#include "preload/escape.h"
+#include "preload/fork.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
 
@@ -31,6 +33,7 @@ void drop(int fd) {
 }
 
 int close_one(int fd) {
+  if (in_vfork_child()) return libc.close(fd) == 0 ? 0 : -errno;
   if (is_own_descriptor(fd)) return -EBADF;  // a loop over all numbers does not end the shim
   File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
   int r = libc.close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
@@ -43,6 +46,10 @@ int share(int from, int copy) {
   if (copy < 0) return -errno;
   FileReference f(from);
   if (f.get() == nullptr) return copy;
+  if (in_vfork_child()) {
+    note_vfork_copy(copy, *f.get());
+    return copy;
+  }
   Guard guard(control_lock);
   (void)descriptors.set(copy, f.get());
   return copy;
@@ -56,7 +63,7 @@ int dup_onto(int from, int to, Dup&& kernel_dup) {
     return r < 0 ? -errno : r;
   }
   if (libc.fcntl(from, F_GETFD) < 0) return -errno;  // then `to` stays open
-  if (descriptors.peek(to) != nullptr) drop(to);
+  if (descriptors.peek(to) != nullptr && !in_vfork_child()) drop(to);
   return share(from, kernel_dup());
 }
 
@@ -124,7 +131,7 @@ int around_own(unsigned first, unsigned last, F&& f) {
 
 int do_close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~int{CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE}) != 0) return -EINVAL;
-  if ((flags & CLOSE_RANGE_CLOEXEC) == 0)
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && descriptors.high_water() > first && !in_vfork_child())
     for (unsigned fd = first; fd <= last && fd < descriptors.high_water(); ++fd)
       if (descriptors.peek(int(fd)) != nullptr) drop(int(fd));
   return around_own(first, last, [&](unsigned a, unsigned b) { return libc.close_range(a, b, flags); });

@@ -13,6 +13,8 @@
 
 namespace sluice::preload {
 
+constinit std::atomic<uint32_t> forks{0};
+
 namespace {
 
 constinit Pool<Interest> interest_pool;
@@ -119,13 +121,15 @@ void EpollSet::change(Interest& i, const epoll_event& wanted) {
 }
 
 void EpollSet::queue(Interest& i) {
-  if (i.queued || i.disabled) return;
-  i.queued = true;
-  i.next_ready = nullptr;
-  (ready_last_ != nullptr ? ready_last_->next_ready : ready_first_) = &i;
-  ready_last_ = &i;
-  ready_count_.fetch_add(1, std::memory_order_release);
-  announce();  // sets that hold this one
+  if (i.disabled) return;
+  if (!i.queued) {
+    i.queued = true;
+    i.next_ready = nullptr;
+    (ready_last_ != nullptr ? ready_last_->next_ready : ready_first_) = &i;
+    ready_last_ = &i;
+    ready_count_.fetch_add(1, std::memory_order_release);
+  }
+  announce();  // sets that hold this one; they may have looked at it and found nothing
 }
 
 void EpollSet::forget(Interest& i) {
@@ -193,6 +197,14 @@ void move_interests_to_both(File& f, int fd) {
   }
 }
 
+// A forked child that waits on a set with listeners accepts on them: registering was its parent's.
+void EpollSet::renew_interest() {
+  Guard guard(control_lock);
+  forks_seen_ = forks.load(std::memory_order_relaxed);  // changes only in fork
+  for (Interest* i = interests_; i != nullptr; i = i->next_of_set)
+    if (i->file->kind() == FileKind::kTcpSocket && both_worlds(*i->file)) static_cast<TcpSocket*>(i->file)->note_interest(i->fd);
+}
+
 void EpollSet::be_watched() {
   if (watched_) return;
   watched_ = true;
@@ -258,6 +270,7 @@ int EpollSet::kernel_wait(epoll_event* events, int max, const Deadline& deadline
 
 int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
   if (max <= 0) return -EINVAL;
+  if (forks_seen_ != forks.load(std::memory_order_relaxed)) renew_interest();  // changes only in fork
   uint32_t seen = signal_counts.any;
   for (;;) {
     if (interest_count_.load(std::memory_order_acquire) == 0 && !watched_) {

@@ -49,6 +49,7 @@ class EpollSet : public File {
   int kernel_events(epoll_event* events, int max);
   int kernel_wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
   void admit_wakers();
+  void renew_interest();
   int merge(epoll_event* events, int kernels, int n) const;
   int drop_wakers(epoll_event* events, int n) const;
   int sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
@@ -61,6 +62,7 @@ class EpollSet : public File {
   bool watched_ = false;
   uint32_t wakers_epoch_ = 0;
   uint32_t rounds_ = 0;
+  uint32_t forks_seen_ = 0;
   bool full_ = false;                 // the last wait had more to report than it could
   std::atomic<uint32_t> waiters_{0};  // threads that sleep on this set
   Interest* interests_ = nullptr;
@@ -68,6 +70,9 @@ class EpollSet : public File {
   Interest* ready_last_ = nullptr;
   std::atomic<uint32_t> ready_count_{0};
 };
+
+// Counts the forks that lead to this process.
+extern std::atomic<uint32_t> forks;
 
 // Makes the epoll descriptor ours; `registered`: what the kernel's part holds. Null with -errno in `error` if it is not one.
 // Under control_lock; no reference is taken.

@@ -108,7 +108,9 @@ void TcpSocket::note_interest(int fd) {
 void TcpSocket::no_longer_alone() {
   if (!only_holder) return;
   only_holder = false;
-  if (!accepts && listener_id != 0) post_role(listener_id, AcceptorRole::kHolder);
+  if (accepts || listener_id == 0) return;
+  post_role(listener_id, AcceptorRole::kHolder);
+  send_backlog_away();  // whichever process accepts is to find them
 }
 
 void accept_incoming(Pair& p, uint32_t slot) {
@@ -116,11 +118,12 @@ void accept_incoming(Pair& p, uint32_t slot) {
   uint32_t generation = peer.generation.load(std::memory_order_acquire);
   if (generation == p.out().slot(slot).generation.load(std::memory_order_relaxed)) return;  // known, and over
   TcpSocket* l = find_listener(peer.listener);
-  bool room = l != nullptr && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
+  bool room = l != nullptr && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
   TcpSocket* s = room ? create_socket(l->family) : nullptr;
   if (s == nullptr) return send_away(p, slot, generation);
   (void)s->accept_from(p, slot);
   l->incoming(s);
+  if (p.gone) s->on_peer_gone();
 }
 
 void TcpSocket::incoming(TcpSocket* s) {
@@ -166,6 +169,13 @@ void TcpSocket::stop_listening() {
     coordinator.post(m);
     peers.listener_closed();
   }
+  send_backlog_away();
+  state = TcpState::kUnconnected;
+  listener_id = 0;
+  accepts = false;
+}
+
+void TcpSocket::send_backlog_away() {
   while (TcpSocket* s = backlog.first) {
     backlog.first = s->next_in_backlog;
     Pair& p = *s->pair;
@@ -175,9 +185,6 @@ void TcpSocket::stop_listening() {
     send_away(p, slot_sent, generation_sent);
   }
   backlog = {};
-  state = TcpState::kUnconnected;
-  listener_id = 0;
-  accepts = false;
 }
 
 }  // namespace sluice::preload

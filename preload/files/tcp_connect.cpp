@@ -266,6 +266,15 @@ void TcpSocket::on_peer_gone() {
     }
   }
   if (alive) return;
+  uint32_t said = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
+  if (initiator && !closed && !shared && (said & (kAccepted | kClosed)) == 0) {
+    // It waited in the backlog: a sibling of the dead may take it, as from the kernel's.
+    orphaned = true;
+    if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+    redirect(false, false);
+    announce();
+    return;
+  }
   dead = true;
   if (closed) {
     (void)wind_up();
@@ -278,8 +287,7 @@ void TcpSocket::on_peer_gone() {
 // ---- sent elsewhere -----------------------------------------------------------------------
 
 void TcpSocket::redirect(bool sending, bool receiving) {
-  if (theirs == nullptr || dead || closed || shared) return;
-  if ((theirs->state.load(std::memory_order_acquire) & kRedirect) == 0 || !initiator) return;
+  if (dead || closed || shared || !initiator || (remote_state() & kRedirect) == 0) return;
   // A thread that is just sending or receiving comes here itself.
   if (!sending && !send_lock.try_lock()) return;
   if (receiving || receive_lock.try_lock()) {
@@ -294,7 +302,8 @@ void TcpSocket::redirect_locked() {
   uint64_t sent = mine->tail.load(std::memory_order_relaxed);  // ours
   std::byte* copy = sent > 0 ? static_cast<std::byte*>(malloc(sent)) : nullptr;
   if (sent > 0 && copy == nullptr) return abandon(kReset | kClosed);
-  ByteConsumer own(pair->out(), *mine, *theirs);  // the bytes that their head (0) has not passed
+  static constinit Slot untouched{};
+  ByteConsumer own(pair->out(), *mine, untouched);  // from the first byte on
   for (uint64_t at = 0; at < sent;) {
     Pieces<const std::byte> p;
     if (own.observe(p, at) != 0 || p.bytes() == 0) break;
@@ -319,6 +328,7 @@ void TcpSocket::redirect_locked() {
     free(copy);
     return abandon(kReset | kClosed);
   }
+  orphaned = false;
   Pair* old_pair = pair;
   uint32_t old_slot = slot;
   mine->state.fetch_or(kFin | kClosed, std::memory_order_release);

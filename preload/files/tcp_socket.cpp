@@ -57,7 +57,7 @@ long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline&
 
 uint32_t TcpSocket::remote_state() const {
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  if (!dead) return s;
+  if (!dead) return orphaned ? s | kRedirect : s;
   if ((s & (kFin | kReset)) != 0) return s | kClosed;
   // As the kernel does for a killed process: reset if it left bytes unread, else the end.
   bool unread = theirs == nullptr ||
@@ -179,7 +179,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
 
 int TcpSocket::wait_for_bytes(const Deadline& deadline, uint32_t seen_unrestarted) {
   auto ready = [this] {
-    return readable_bytes() != 0 || (remote_state() & (kFin | kReset | kRedirect)) != 0 || shut_read() || closed;
+    return readable_bytes() != 0 || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
   return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, ready);
 }
@@ -268,14 +268,16 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     return done > 0 ? ssize_t(done) : -ECONNRESET;
   }
   if (done > 0) return ssize_t(done);
-  if ((remote & kRedirect) != 0) {
+  if ((remote & kRedirect) != 0 && !dead) {
     Guard guard(control_lock);
     redirect(false, true);
     return -EAGAIN;
   }
   note_reset(remote);
-  if ((remote & kFin) != 0 && (remote & kReset) == 0) return 0;
-  if (int e = error.exchange(0, std::memory_order_relaxed); e != 0) return -e;  // told once
+  if (!reset_noted && (remote & kFin) != 0) return 0;
+  int e = error.load(std::memory_order_relaxed);  // told once
+  if (e == EPIPE) return 0;                       // that is for who sends
+  if (e != 0) return -error.exchange(0, std::memory_order_relaxed);
   return (remote & (kFin | kReset)) != 0 || shut_read() ? 0 : -EAGAIN;
 }
 
@@ -311,7 +313,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
       uint32_t remote = remote_state();
       note_reset(remote);
       if (shut_write() || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags);
-      if ((remote & kRedirect) != 0) {
+      if ((remote & kRedirect) != 0 && !dead) {
         Guard control(control_lock);
         redirect(true, false);
         continue;

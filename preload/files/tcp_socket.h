@@ -69,6 +69,7 @@ class TcpSocket : public File {
   void announce_again();     // to a coordinator that came back
   void incoming(TcpSocket* s);
   TcpSocket* pop_backlog();
+  void send_backlog_away();
   void stop_listening();     // also shutdown(2); what waits is sent elsewhere
   void note_interest(int fd);  // this process accepts here
   void no_longer_alone();      // a forked child has it too
@@ -88,6 +89,7 @@ class TcpSocket : public File {
   bool accepts = false;       // listener: announced as accepting
   bool only_holder = true;    // listener: no other process has it
   int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
+  bool orphaned = false;      // the acceptor died before it accepted: others may
   bool reset_noted = false;
   std::atomic<int> error{0};  // SO_ERROR
   linger linger_option{};

@@ -1,0 +1,187 @@
+// Sends back what it receives. Prints its port; ends when it is killed.
+//
+//   echo_server [--accept=epoll|blocking] [--workers=N] [--port=P]
+//
+// epoll: one thread sleeps in epoll_wait. blocking: one sleeps in accept, one per connection in
+// read. With workers, that many processes serve one listener; one that dies is replaced.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <thread>
+#include <unordered_map>
+
+namespace {
+
+[[noreturn]] void give_up(const char* what) {
+  perror(what);
+  _exit(1);
+}
+
+int listen_on(int port) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int one = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(uint16_t(port));
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) give_up("bind");
+  if (listen(fd, 511) != 0) give_up("listen");
+  socklen_t length = sizeof name;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
+  printf("%d\n", ntohs(name.sin_port));
+  fflush(stdout);
+  return fd;
+}
+
+// ---- one thread per connection ---------------------------------------------------------
+
+void echo_until_the_end(int fd) {
+  static thread_local char buffer[32768];
+  for (;;) {
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n <= 0) break;
+    for (ssize_t sent = 0; sent < n;) {
+      ssize_t m = send(fd, buffer + sent, size_t(n - sent), MSG_NOSIGNAL);
+      if (m < 0) return void(close(fd));
+      sent += m;
+    }
+  }
+  close(fd);
+}
+
+void serve_blocking(int listener) {
+  for (;;) {
+    int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0)
+      std::thread(echo_until_the_end, fd).detach();
+    else if (errno != EINTR && errno != ECONNABORTED)
+      give_up("accept");
+  }
+}
+
+// ---- one thread for all ----------------------------------------------------------------
+
+class Server {
+ public:
+  explicit Server(int listener) : listener_(listener), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+    // Never waits here for a connection that a sibling has taken.
+    accept_flags_ = SOCK_CLOEXEC | SOCK_NONBLOCK;
+    watch(listener_, EPOLL_CTL_ADD, EPOLLIN);
+  }
+
+  void run() {
+    for (;;) {
+      epoll_event events[64];
+      int n = epoll_wait(epoll_, events, 64, -1);
+      if (n < 0 && errno != EINTR) give_up("epoll_wait");
+      for (int i = 0; i < n; ++i) {
+        if (events[i].data.fd == listener_)
+          accept_one();
+        else if (!serve(events[i].data.fd))
+          end(events[i].data.fd);
+      }
+    }
+  }
+
+ private:
+  void watch(int fd, int operation, uint32_t wanted) {
+    epoll_event event{};
+    event.events = wanted;
+    event.data.fd = fd;
+    if (epoll_ctl(epoll_, operation, fd, &event) != 0) give_up("epoll_ctl");
+  }
+
+  void accept_one() {
+    int fd = accept4(listener_, nullptr, nullptr, accept_flags_);
+    if (fd >= 0)
+      watch(fd, EPOLL_CTL_ADD, EPOLLIN);
+    else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+      give_up("accept4");
+  }
+
+  // False when the connection is over.
+  bool serve(int fd) {
+    std::string& unsent = unsent_[fd];
+    if (!unsent.empty()) return flush(fd, unsent);
+    static char buffer[32768];
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0) return errno == EAGAIN || errno == EINTR;
+    if (n == 0) return false;
+    unsent.assign(buffer, size_t(n));
+    return flush(fd, unsent);
+  }
+
+  bool flush(int fd, std::string& unsent) {
+    bool waited = waiting_.contains(fd);
+    ssize_t n = send(fd, unsent.data(), unsent.size(), MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN) return false;
+    unsent.erase(0, size_t(n < 0 ? 0 : n));
+    bool waits = !unsent.empty();
+    if (waits == waited) return true;
+    watch(fd, EPOLL_CTL_MOD, waits ? EPOLLOUT : EPOLLIN);
+    if (waits)
+      waiting_[fd] = true;
+    else
+      waiting_.erase(fd);
+    return true;
+  }
+
+  void end(int fd) {
+    unsent_.erase(fd);
+    waiting_.erase(fd);
+    close(fd);
+  }
+
+  int listener_;
+  int epoll_;
+  int accept_flags_;
+  std::unordered_map<int, std::string> unsent_;
+  std::unordered_map<int, bool> waiting_;
+};
+
+// ---- several processes for one listener ------------------------------------------------
+
+void serve(int listener, bool blocking) {
+  if (blocking) serve_blocking(listener);
+  Server(listener).run();
+}
+
+void start_worker(int listener, bool blocking) {
+  pid_t parent = getpid();
+  pid_t pid = fork();
+  if (pid < 0) give_up("fork");
+  if (pid > 0) return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(0);
+  serve(listener, blocking);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool blocking = false;
+  int workers = 0, port = 0;
+  for (int i = 1; i < argc; ++i) {
+    std::string option = argv[i];
+    std::string value = option.substr(option.find('=') + 1);
+    if (option.starts_with("--accept=")) blocking = value == "blocking";
+    if (option.starts_with("--workers=")) workers = atoi(value.c_str());
+    if (option.starts_with("--port=")) port = atoi(value.c_str());
+  }
+  int listener = listen_on(port);
+  if (workers == 0) serve(listener, blocking);
+  for (int i = 0; i < workers; ++i) start_worker(listener, blocking);
+  for (;;)
+    if (wait(nullptr) > 0) start_worker(listener, blocking);
+}

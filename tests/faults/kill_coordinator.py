@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""The coordinator dies at random moments while connections come and go; no client notices."""
+from echo import EchoClient, EchoServer, check, run, wait_for_traffic, wait_random
+
+ROUNDS = 36
+
+
+def no_client_notices(rig):
+    servers = [EchoServer(rig, "epoll", workers=2), EchoServer(rig, "blocking")]
+    clients = [EchoClient(rig, server.port, preload, connections=3, messages=3, pause_us=200)
+               for server in servers for preload in (True, False)]
+    clients += [EchoClient(rig, server.port, connections=2, pause_us=200) for server in servers]
+    for number in range(ROUNDS):
+        wait_random(rig, 0.12)
+        rig.coordinator.kill()
+        wait_random(rig, 0.08)
+        rig.start_coordinator()
+        if number % 6 == 5:
+            wait_for_traffic(clients)
+    before = 0 if rig.native else rig.accelerated()
+    wait_for_traffic(clients)
+    for client in clients:
+        figures = client.finish()
+        check(figures["deaths"] == 0 and figures["refused"] == 0, f"a client noticed: {figures}")
+    rig.check_accelerated(at_least=1, before=before)
+    for server in servers:
+        server.process.kill()
+    rig.check_nothing_left()
+
+
+run(no_client_notices, seconds=80)

@@ -1,0 +1,74 @@
+// Makes very many connections to an echo server.
+//
+//   many_connections PORT
+//
+// Each line of input is an order, answered with "done": "sequence N" makes N connections one after
+// the other, each with a byte there and back; "hold N" opens N more, each likewise, and keeps them;
+// "wait" sleeps in epoll_wait, where all that are held are registered, until there is input.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace {
+
+[[noreturn]] void give_up(const char* what, int number) {
+  printf("FAILED: %s: %s at connection %d\n", what, strerror(errno), number);
+  fflush(stdout);
+  _exit(1);
+}
+
+int echo_once(int port, int number) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(uint16_t(port));
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (fd < 0) give_up("socket", number);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) give_up("connect", number);
+  char byte = char(number), back = char(number + 1);
+  errno = 0;
+  if (write(fd, &byte, 1) != 1) give_up("write", number);
+  if (read(fd, &back, 1) != 1 || back != byte) give_up("read", number);
+  return fd;
+}
+
+// Sleeps as an idle server does. Of its descriptors only the input ever has something to say.
+void wait_for_input(int epoll) {
+  epoll_event event;
+  int n;
+  do n = epoll_wait(epoll, &event, 1, -1);
+  while (n < 0 && errno == EINTR);
+  if (n != 1 || event.data.fd != 0) give_up("an event where nothing happened", event.data.fd);
+}
+
+void watch(int epoll, int fd) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP;
+  event.data.fd = fd;
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) give_up("epoll_ctl", fd);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int port = argc > 1 ? atoi(argv[1]) : 0;
+  int epoll = epoll_create1(EPOLL_CLOEXEC);
+  watch(epoll, 0);
+  setvbuf(stdin, nullptr, _IONBF, 0);  // what stdio has read epoll does not see
+  char line[64];
+  while (fgets(line, sizeof line, stdin)) {
+    int count = 0;
+    if (sscanf(line, "sequence %d", &count) == 1)
+      for (int i = 0; i < count; ++i) close(echo_once(port, i));
+    else if (sscanf(line, "hold %d", &count) == 1)
+      for (int i = 0; i < count; ++i) watch(epoll, echo_once(port, i));
+    puts("done");
+    fflush(stdout);
+    if (strncmp(line, "wait", 4) == 0) wait_for_input(epoll);
+  }
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""100,000 connections one after the other leave nothing behind: no memory, no descriptors."""
+from echo import (EchoServer, ManyConnections, anonymous_bytes, check, descriptors_of, run)
+
+BATCH = 20_000
+BATCHES = 5
+# What one 64 KiB slab more of some allocator may be; a byte per connection would be 80 KB.
+SLACK_BYTES = 64 << 10
+
+
+def used(rig, server, client):
+    pids = {"server": server.process.pid, "client": client.pid, "sluiced": rig.coordinator.pid}
+    figures = {}
+    for name, pid in pids.items():
+        figures[f"{name}: descriptors"] = len(descriptors_of(pid))
+        figures[f"{name}: bytes"] = anonymous_bytes(pid)
+    if not rig.native:
+        status = rig.status()
+        figures |= {name: status[name] for name in ("regions", "region_bytes", "connections")}
+    return figures
+
+
+def nothing_stays_behind(rig):
+    server = EchoServer(rig, "epoll")
+    client = ManyConnections(rig, server.port)
+    measured = []
+    for _ in range(BATCHES):
+        client.order(f"sequence {BATCH}", seconds=60)
+        measured.append(used(rig, server, client))
+        print(measured[-1])
+    first, last = measured[0], measured[-1]
+    for name, before in first.items():
+        slack = SLACK_BYTES if name.endswith("bytes") and name != "region_bytes" else 0
+        check(last[name] <= before + slack,
+              f"{name} grew from {before} to {last[name]} over {BATCH * (BATCHES - 1)} connections")
+    rig.check_accelerated(at_least=BATCH * BATCHES)
+    client.process.finish()
+    server.process.kill()
+    rig.check_nothing_left()
+
+
+run(nothing_stays_behind, seconds=80)
