@@ -125,7 +125,6 @@ int CoordinatorLink::client_region() {
     for (uint32_t c : {uint32_t(kOpen), uint32_t(kOpenAccepted)})
       region->counters[c].store(client_->counters[c].load(std::memory_order_relaxed),
                                 std::memory_order_relaxed);  // statistics
-    munmap(client_, kClientBytes);
   }
   client_ = region;
   return move_high(fd);
@@ -201,9 +200,9 @@ void CoordinatorLink::lose() {
   socket_ = -1;
   close_own(bell_);
   bell_ = -1;
-  munmap(const_cast<ReplyRegion*>(replies_), kReplyBytes);
+  // The mappings stay: other threads may be looking at them, and what the directory says of
+  // the living is the best that is known. A restart of the coordinator costs a few pages.
   replies_ = nullptr;
-  // The directory stays mapped: what it says of the living is the best that is known.
   watch_socket(-1);
   watch_for(directory_path_);
 }

@@ -147,12 +147,14 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
   }
   SocketName to = concrete(wanted);
   if (family == AF_INET && wanted.family != AF_INET) return 1;
-  if (to.port == 0 || !is_local(to)) return 1;
+  if (to.port == 0) return 1;
   Fallback why = Fallback::kNoCoordinator;
   Route* route = nullptr;
   if (coordinator.ensure()) {
     why = Fallback::kNoListener;
-    if (coordinator.directory()->has_port(to.port)) route = find_route(to, kNobody, 0, why);
+    bool known = coordinator.directory()->has_port(to.port);
+    if (known && !is_local(to)) return 1;
+    if (known) route = find_route(to, kNobody, 0, why);
   }
   if (route != nullptr && !route->pair->peer_lives()) {
     why = Fallback::kNoListener;

@@ -57,6 +57,9 @@ long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline&
 
 uint32_t TcpSocket::remote_state() const {
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
+  // Closed with bytes unread is a reset; the peer itself may not have seen that there were any.
+  if ((s & kClosed) != 0 && theirs->head.load(std::memory_order_acquire) != mine->tail.load(std::memory_order_relaxed))
+    s |= kReset;
   if (!dead) return orphaned ? s | kRedirect : s;
   if ((s & (kFin | kReset)) != 0) return s | kClosed;
   // As the kernel does for a killed process: reset if it left bytes unread, else the end.

@@ -115,6 +115,9 @@ class Process:
     def running(self):
         return self._popen.poll() is None
 
+    def status(self):
+        return self._popen.returncode
+
     def log(self):
         with open(self.log_path, errors="replace") as file:
             return file.read()
@@ -191,7 +194,7 @@ class Rig:
         self.run_dir = os.path.join(directory, "sluice")
         os.mkdir(self.run_dir)
         os.chmod(self.run_dir, 0o755)
-        self._started = 0
+        self._processes = []
         self.coordinator = None
         self.start_coordinator()
         self._descriptors = descriptors_of(self.coordinator.pid)
@@ -256,9 +259,10 @@ class Rig:
         return process.log()
 
     def _start(self, argv, preload, talks, name):
-        self._started += 1
-        log = os.path.join(self.directory, f"{self._started}-{name}.log")
-        return Process([str(word) for word in argv], log, self.environment(preload), talks)
+        log = os.path.join(self.directory, f"{len(self._processes) + 1}-{name}.log")
+        process = Process([str(word) for word in argv], log, self.environment(preload), talks)
+        self._processes.append(process)
+        return process
 
     # ---- the end ------------------------------------------------------------------------
 
@@ -294,9 +298,12 @@ class Rig:
                 print(f"-- sluice {arguments[0]}\n{answer.stdout[-6000:]}{answer.stderr}")
         except subprocess.TimeoutExpired:
             print("-- sluiced does not answer")
-        for pid in descendants_of(os.getpid()):
+        for process in self._processes:
+            if not process.running() and process.status() not in (0, -signal.SIGKILL):
+                print(f"-- {process.name} ({process.pid}) had ended with status {process.status()}")
+        for pid in filter(alive, descendants_of(os.getpid())):
             print(f"-- {pid} {command_line(pid)}")
-            if shutil.which("gdb") and alive(pid):
+            if shutil.which("gdb"):
                 tell_backtrace(pid)
         for path in sorted(pathlib.Path(self.directory).glob("*.log")):
             text = path.read_text(errors="replace").strip()

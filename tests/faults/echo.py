@@ -26,7 +26,8 @@ class EchoServer:
         return children_of(self.process.pid) or [self.process.pid]
 
     def descriptors(self):
-        return sum(len(descriptors_of(pid)) for pid in self.pids())
+        return {(pid, fd): what for pid in self.pids()
+                for fd, what in descriptors_of(pid).items()}
 
 
 class EchoClient:

@@ -6,6 +6,7 @@
 // read. With workers, that many processes serve one listener; one that dies is replaced.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,8 +76,8 @@ void serve_blocking(int listener) {
 class Server {
  public:
   explicit Server(int listener) : listener_(listener), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
-    // Never waits here for a connection that a sibling has taken.
-    accept_flags_ = SOCK_CLOEXEC | SOCK_NONBLOCK;
+    // Never waits for a connection that a sibling has taken.
+    fcntl(listener_, F_SETFL, fcntl(listener_, F_GETFL) | O_NONBLOCK);
     watch(listener_, EPOLL_CTL_ADD, EPOLLIN);
   }
 
@@ -103,7 +104,7 @@ class Server {
   }
 
   void accept_one() {
-    int fd = accept4(listener_, nullptr, nullptr, accept_flags_);
+    int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0)
       watch(fd, EPOLL_CTL_ADD, EPOLLIN);
     else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
@@ -145,7 +146,6 @@ class Server {
 
   int listener_;
   int epoll_;
-  int accept_flags_;
   std::unordered_map<int, std::string> unsent_;
   std::unordered_map<int, bool> waiting_;
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Clients die at random moments; servers and other clients go on, and nothing of the dead stays."""
-from echo import EchoClient, EchoServer, check, run, wait_for_traffic, wait_random, wait_until
+from echo import EchoClient, EchoServer, Failure, check, run, wait_for_traffic, wait_random, wait_until
 
 ROUNDS = 36
 
@@ -33,9 +33,11 @@ def only_survivors_are_left(rig, servers, descriptors):
     for server, before in zip(servers, descriptors):
         # A forked worker opens its way to the coordinator when it first needs it: a few more.
         slack = 8 * len(server.pids())
-        wait_until(lambda: server.descriptors() <= before + slack,
-                   f"the server closes what the dead left: {before} descriptors before them, "
-                   f"now {server.descriptors()}")
+        try:
+            wait_until(lambda: len(server.descriptors()) <= len(before) + slack, "")
+        except Failure:
+            new = {fd: what for fd, what in server.descriptors().items() if fd not in before}
+            raise Failure(f"the server keeps what the dead left open: {new}") from None
     if not rig.native:
         wait_until(lambda: rig.status()["connections"] == 4 and rig.status()["clients"] <= 6,
                    f"sluiced forgets the dead: {rig.status()}")
