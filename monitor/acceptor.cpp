@@ -22,16 +22,20 @@ Descriptor open_spare() { return Descriptor(open("/dev/null", O_RDONLY | O_CLOEX
 int Acceptor::listen(const std::string& path) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
-  if (path.size() >= sizeof name.sun_path) return -ENAMETOOLONG;
-  memcpy(name.sun_path, path.c_str(), path.size());
+  // Under its name only once it listens: clients that wait for it connect when it appears.
+  std::string unready = path + ".new";
+  if (unready.size() >= sizeof name.sun_path) return -ENAMETOOLONG;
+  memcpy(name.sun_path, unready.c_str(), unready.size());
   socket_ = Descriptor(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket_) return -errno;
   // The directory's lock is ours, so whoever made this socket is dead.
-  unlink(path.c_str());
+  unlink(unready.c_str());
   if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) return -errno;
-  path_ = path;
-  if (chmod(path.c_str(), geteuid() == 0 ? 0666 : 0600) != 0) return -errno;
+  path_ = unready;
+  if (chmod(unready.c_str(), geteuid() == 0 ? 0666 : 0600) != 0) return -errno;
   if (::listen(socket_.get(), kBacklog) != 0) return -errno;
+  if (rename(unready.c_str(), path.c_str()) != 0) return -errno;
+  path_ = path;
   spare_ = open_spare();
   return events_.add(socket_.get(), Source::kListening, 0) ? 0 : -errno;
 }

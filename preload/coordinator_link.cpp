@@ -10,6 +10,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/libc.h"
+#include "preload/peers.h"
 #include "preload/sleep.h"
 #include "shm/wake.h"
 
@@ -153,19 +154,20 @@ bool CoordinatorLink::welcome(int socket) {
     self_ = p.domain;
     shared_mode_ = p.value == 1;
     protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
-    replies_ = static_cast<const ReplyRegion*>(map_readable(r.fds[0], kReplyBytes));
+    auto* replies = static_cast<const ReplyRegion*>(map_readable(r.fds[0], kReplyBytes));
+    replies_.store(replies, std::memory_order_release);
     directory_ = static_cast<const Directory*>(map_readable(r.fds[1], kDirectoryBytes));
     bell_ = r.fds[2];
     if (r.fd_count > 3)
       shared_queue_ = static_cast<SharedQueueRegion*>(map_writable(r.fds[3], kSharedQueueBytes));
-    accepted = replies_ != nullptr && directory_ != nullptr && (!shared_mode_ || shared_queue_ != nullptr);
+    accepted = replies != nullptr && directory_ != nullptr && (!shared_mode_ || shared_queue_ != nullptr);
   }
   for (int i = 0; i < r.fd_count; ++i)
     if (!(accepted && i == 2)) close_own(r.fds[i]);
   if (!accepted) return false;
-  requests_ = MessageProducer(&client_->requests, &replies_->requests_head);
+  requests_ = MessageProducer(&client_->requests, &this->replies()->requests_head);
   shared_requests_ = SharedProducer(shared_queue_, &client_->claim, self_);
-  replies_ring_ = MessageConsumer(&replies_->replies, &client_->replies_head);
+  replies_ring_ = MessageConsumer(&this->replies()->replies, &client_->replies_head);
   packets_taken_ = 0;
   socket_ = socket;
   was_connected_ = true;
@@ -175,6 +177,11 @@ bool CoordinatorLink::welcome(int socket) {
 }
 
 bool CoordinatorLink::ensure() {
+  uint64_t now = now_ns();
+  if (socket_ >= 0 && now - last_check_ns_ > kRetryNs) {
+    last_check_ns_ = now;
+    check_lost();
+  }
   if (socket_ >= 0) return true;
   if (!enabled()) return false;
   if (reserved_ >= 0) {  // a forked child: its socket was opened by its parent
@@ -184,14 +191,17 @@ bool CoordinatorLink::ensure() {
     close_own(socket);
     return false;
   }
-  uint64_t now = now_ns();
   if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
   last_try_ns_ = now;
   int socket;
   if (!connect_socket(socket)) return false;
-  if (hello(socket, self_)) return true;
-  close_own(socket);
-  return false;
+  bool again = was_connected_;
+  if (!hello(socket, self_)) {
+    close_own(socket);
+    return false;
+  }
+  if (again) peers.announce_all();
+  return true;
 }
 
 void CoordinatorLink::lose() {
@@ -202,7 +212,7 @@ void CoordinatorLink::lose() {
   bell_ = -1;
   // The mappings stay: other threads may be looking at them, and what the directory says of
   // the living is the best that is known. A restart of the coordinator costs a few pages.
-  replies_ = nullptr;
+  replies_.store(nullptr, std::memory_order_release);
   watch_socket(-1);
   watch_for(directory_path_);
 }
@@ -216,9 +226,10 @@ void CoordinatorLink::check_lost() {
   }
 }
 
-bool CoordinatorLink::came_back() {
-  if (socket_ >= 0 || !was_connected_) return false;
-  return ensure();
+void CoordinatorLink::try_again() {
+  if (socket_ >= 0 || !was_connected_) return;
+  last_try_ns_ = 0;
+  (void)ensure();
 }
 
 bool CoordinatorLink::push(const Message& m) {
@@ -244,7 +255,8 @@ int CoordinatorLink::call(Message& m) {
   if (!push(m)) return -ETIMEDOUT;
   Deadline deadline = Deadline::in_ms(kReplyMs);
   for (uint32_t spins = 0;; ++spins) {
-    uint32_t doorbell = replies_->doorbell.load(std::memory_order_acquire);
+    const ReplyRegion* region = replies();
+    uint32_t doorbell = region->doorbell.load(std::memory_order_acquire);
     Message reply;
     while (replies_ring_.try_pop(reply)) {
       if (reply.id != m.id) continue;  // the answer to a question given up
@@ -257,7 +269,7 @@ int CoordinatorLink::call(Message& m) {
       continue;
     }
     timespec slice_end = *Deadline::in_ms(20).absolute();
-    (void)futex_wait(replies_->doorbell, doorbell, &slice_end);
+    (void)futex_wait(region->doorbell, doorbell, &slice_end);
     check_lost();
     if (socket_ < 0) return -ENOTCONN;
   }
@@ -347,8 +359,8 @@ void CoordinatorLink::become_reserved() {
   bell_ = -1;
   if (client_ != nullptr) munmap(client_, kClientBytes);
   client_ = nullptr;
-  if (replies_ != nullptr) munmap(const_cast<ReplyRegion*>(replies_), kReplyBytes);
-  replies_ = nullptr;
+  if (replies() != nullptr) munmap(const_cast<ReplyRegion*>(replies()), kReplyBytes);
+  replies_.store(nullptr, std::memory_order_release);
   for (uint32_t i = 0; i < waiting_count_; ++i)
     for (int k = 0; k < waiting_[i].fd_count; ++k) close_own(waiting_[i].fds[k]);
   waiting_count_ = 0;

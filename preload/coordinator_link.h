@@ -43,19 +43,19 @@ class CoordinatorLink {
 
   // Whether the coordinator has sent packets that were not taken.
   bool has_packets() const {
-    return waiting_count_ > 0 ||
-           (replies_ != nullptr && replies_->packets.load(std::memory_order_acquire) != packets_taken_);
+    const shm::ReplyRegion* r = replies_.load(std::memory_order_acquire);
+    return waiting_count_ > 0 || (r != nullptr && r->packets.load(std::memory_order_acquire) != packets_taken_);
   }
   // Takes one packet. False: none.
   [[nodiscard]] bool take_packet(ReceivedPacket& out);
 
-  // Looks whether the coordinator went away or came back, when there is a sign of either.
-  // True if it has just come back: everything has to be announced again.
-  bool came_back();
+  // Looks whether the coordinator went away.
   void check_lost();
+  // After it did: whether it is back. Then everything is announced again.
+  void try_again();
 
   const shm::Directory* directory() const { return directory_; }
-  shm::ReplyRegion* replies() const { return const_cast<shm::ReplyRegion*>(replies_); }
+  const shm::ReplyRegion* replies() const { return replies_.load(std::memory_order_acquire); }
 
   void count(uint32_t counter, int64_t delta = 1) {
     if (client_ == nullptr) return;
@@ -89,7 +89,7 @@ class CoordinatorLink {
   bool shared_mode_ = false;
   shm::Protect protect_ = shm::Protect::kRegions;
   shm::ClientRegion* client_ = nullptr;
-  const shm::ReplyRegion* replies_ = nullptr;
+  std::atomic<const shm::ReplyRegion*> replies_{nullptr};  // read without the lock
   const shm::Directory* directory_ = nullptr;
   shm::SharedQueueRegion* shared_queue_ = nullptr;
   int bell_ = -1;  // the coordinator's
@@ -99,6 +99,7 @@ class CoordinatorLink {
   uint32_t packets_taken_ = 0;
   uint32_t next_id_ = 1;
   uint64_t last_try_ns_ = 0;
+  uint64_t last_check_ns_ = 0;
   bool was_connected_ = false;
   bool warned_ = false;
   // Packets that arrived while waiting for another one.

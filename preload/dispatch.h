@@ -48,7 +48,8 @@ auto on_connection(int fd, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
   if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return theirs();
   auto& s = static_cast<TcpSocket&>(*f.get());
   if (s.state != TcpState::kConnected) return theirs();
-  return decltype(theirs())(finish(ours(s)));
+  auto result = ours(s);
+  return result == kNowTheKernels ? theirs() : decltype(theirs())(finish(result));
 }
 
 }  // namespace sluice::preload

@@ -9,6 +9,7 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/fork.h"
 #include "preload/libc.h"
+#include "preload/peers.h"
 
 // The carrier is a small program of its own: it uses the wrappers like any other.
 extern "C" {
@@ -49,10 +50,13 @@ struct Flow {
       begin += size_t(n);
     }
     begin = end = 0;
-    if (ended) {
-      ::shutdown(to, SHUT_WR);
-      over = true;
-    }
+    if (!ended) return;
+    // The program has closed it: so do we, and others who share the connection keep it. Or
+    // it has only finished writing.
+    pollfd p{from, 0, 0};
+    if (::poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) != 0) _exit(0);
+    ::shutdown(to, SHUT_WR);
+    over = true;
   }
 };
 
@@ -70,8 +74,7 @@ void carry(int a, int b) {
     if (::poll(p, 2, -1) < 0 && errno != EINTR) break;
     there.step();
     back.step();
-    // The program is gone, and everything that it said has been passed on.
-    if ((p[1].revents & (POLLHUP | POLLERR)) != 0 && back.end == 0) break;
+
   }
   _exit(0);
 }
@@ -140,6 +143,17 @@ bool stays_open(int fd, const File* f) {
 
 }  // namespace
 
+namespace {
+
+// A listener lives on in the kernel: what waits for accept() here has to wait there.
+void leave_backlogs() {
+  Guard guard(control_lock);
+  for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) l->no_longer_here();
+  if (listeners != nullptr) peers.drain();
+}
+
+}  // namespace
+
 void note_vfork_copy(int fd, File& f) {
   if (vfork_copy_count < std::size(vfork_copies)) vfork_copies[vfork_copy_count++] = {fd, &f};
 }
@@ -149,7 +163,10 @@ void escape_before_exec() {
   uint32_t limit = descriptors.high_water() < kLimit ? descriptors.high_water() : kLimit;
   if (limit == 0) return;
   uint64_t done[kLimit / 64] = {};
-  if (!in_vfork_child()) vfork_copy_count = 0;
+  if (!in_vfork_child()) {
+    vfork_copy_count = 0;
+    leave_backlogs();
+  }
   for (uint32_t fd = 0; fd < limit; ++fd) {
     File* f = file_at(int(fd));
     if ((done[fd / 64] >> (fd % 64) & 1) != 0 || !stays_open(int(fd), f)) continue;

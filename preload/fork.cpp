@@ -30,14 +30,16 @@ void before() {
   if (holds_something() && coordinator.is_reserved()) (void)coordinator.ensure();
   coordinator.forget_reserved();
   if (!coordinator.connected() || !holds_something()) return;
-  peers.drain();  // what has arrived for the parent stays the parent's
+  // What waits for accept() is for whichever process accepts: the kernel's backlog is common.
+  for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) l->no_longer_alone();
+  peers.drain();
+  peers.drain();  // and once more: what was sent away just now may have been our own
   // The child is known to the coordinator before it exists, so that its death never goes unseen.
   if (shm::DomainId child = coordinator.reserve(); child != shm::kNobody) peers.share_with(child);
 }
 
 void in_parent() {
   coordinator.drop_reserved();
-  for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) l->no_longer_alone();
   control_lock.unlock();
 }
 

@@ -19,8 +19,6 @@ constinit Mutex control_lock;
 namespace {
 alignas(Pair) std::byte storage[Peers::kMaxPairs][sizeof(Pair)];
 bool used[Peers::kMaxPairs];
-// How often a drain without packets looks whether the coordinator is still there.
-constexpr uint64_t kCheckNs = 100'000'000;
 }  // namespace
 
 // ---- creating -----------------------------------------------------------------------------
@@ -157,7 +155,7 @@ void Peers::peer_gone(DomainId who) {
       TcpSocket* socket = p.socket_at(s);
       if (socket == nullptr) continue;
       --left;
-      socket->on_peer_gone();
+      socket->on_peer_gone(who);
     }
   }
   ++gone_;
@@ -258,10 +256,9 @@ void Peers::begin_sleep() {
   ++sleepers_;
   for (uint32_t i = 0; i < count(); ++i) pairs_[i]->set_sleeping(true);
   coordinator.set_sleeping(true);
-  if (uint64_t now = now_ns(); now - last_check_ns_ > kCheckNs) {
-    last_check_ns_ = now;
+  if (link_changed.exchange(false, std::memory_order_relaxed)) {  // a sign that is looked into
     coordinator.check_lost();
-    if (coordinator.came_back()) announce_all();
+    coordinator.try_again();
   }
 }
 
@@ -300,6 +297,7 @@ void Peers::listener_closed() {
 }
 
 void Peers::announce_all() {
+  forget_all_routes();  // the ids in them were the old coordinator's
   for (TcpSocket* s = listeners; s != nullptr; s = s->next_listener) s->announce_again();
   each([](Pair& p) {
     if (p.twin == nullptr && !p.gone) coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());

@@ -72,7 +72,6 @@ class Peers {
   uint32_t sleepers_ = 0;
   uint32_t gone_ = 0;
   bool has_inherited_ = false;
-  uint64_t last_check_ns_ = 0;
 };
 
 extern Peers peers;

@@ -51,6 +51,12 @@ Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallba
   }
   DomainId acceptor = uint32_t(m.words[0]);
   uint32_t listener = uint32_t(m.words[0] >> 32);
+  // Whoever else holds the listener may be the one that is going to accept: let the kernel see.
+  const TcpSocket* own = acceptor == coordinator.self() ? find_listener(listener) : nullptr;
+  if (own != nullptr && !own->only_holder) {
+    why = Fallback::kNoAcceptor;
+    return nullptr;
+  }
   int error = 0;
   Pair* pair = peers.for_new_connection(acceptor, error);
   if (pair == nullptr) {

@@ -106,10 +106,10 @@ void close_sleeper(void* p) {
   s->epoch = 0;
 }
 
-void add(int epfd, int fd) {
+void add(int epfd, int fd, uint64_t cookie) {
   epoll_event e{};
   e.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
-  e.data.u64 = kWakerCookie;
+  e.data.u64 = cookie;
   if (fd >= 0) libc.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e);
 }
 
@@ -118,7 +118,7 @@ int sleeper_fd() {
   if (sleeper.epoch == now) return sleeper.fd;
   pthread_once(&sleeper_once, [] { pthread_key_create(&sleeper_key, close_sleeper); });
   close_own(sleeper.fd);
-  sleeper.fd = move_high(epoll_create1(EPOLL_CLOEXEC));
+  sleeper.fd = move_high(libc.epoll_create1(EPOLL_CLOEXEC));
   add_wakers(sleeper.fd, sleeper.epoch);
   pthread_setspecific(sleeper_key, &sleeper);
   return sleeper.fd;
@@ -129,14 +129,21 @@ void changed() { epoch.fetch_add(1, std::memory_order_acq_rel); }
 }  // namespace
 
 const uint64_t kWakerCookie = uint64_t(&kWakerCookie);
+const uint64_t kLinkCookie = uint64_t(&kLinkCookie);
+std::atomic<bool> link_changed{false};
+
+bool is_waker(const epoll_event& e) {
+  if (e.data.u64 == kLinkCookie) link_changed.store(true, std::memory_order_relaxed);  // looked at before each sleep
+  return e.data.u64 == kWakerCookie || e.data.u64 == kLinkCookie;
+}
 
 void add_wakers(int epfd, uint32_t& seen) {
   uint32_t now = epoch.load(std::memory_order_acquire);
   if (seen == now) return;
-  add(epfd, bell());
-  add(epfd, watched_fd);
-  add(epfd, inotify_fd);
-  for (int fd : inherited_bells) add(epfd, fd);
+  add(epfd, bell(), kWakerCookie);
+  add(epfd, watched_fd, kLinkCookie);
+  add(epfd, inotify_fd, kLinkCookie);
+  for (int fd : inherited_bells) add(epfd, fd, kWakerCookie);
   seen = epoch.load(std::memory_order_acquire) == now ? now : 0;
 }
 
@@ -191,8 +198,8 @@ long sleep_in_poll(pollfd* fds, nfds_t count, const Deadline& deadline, const si
                                  deadline.is_never() ? 0 : long(&left), long(mask), _NSIG / 8);
   if (n > 0 && fds[count].revents != 0) {
     epoll_event events[4];
-    while (libc.epoll_wait(sleeper.fd, events, 4, 0) == 4) {
-    }
+    int k = libc.epoll_wait(sleeper.fd, events, 4, 0);
+    for (int i = 0; i < k; ++i) (void)is_waker(events[i]);
     --n;
   }
   return n;

@@ -7,6 +7,9 @@
 #include <signal.h>
 #include <time.h>
 
+#include <sys/epoll.h>
+
+#include <atomic>
 #include <cstdint>
 
 #include "shm/layout.h"
@@ -45,10 +48,13 @@ void watch_socket(int fd);
 void stop_watching();
 
 // Adds what wakes this process, edge-triggered, to an epoll set, unless that was done in this
-// `epoch` already. Their events carry kWakerCookie.
+// `epoch` already. is_waker() tells their events from the program's.
 void add_wakers(int epfd, uint32_t& epoch);
 void remove_wakers(int epfd);
-extern const uint64_t kWakerCookie;
+extern const uint64_t kWakerCookie, kLinkCookie;
+bool is_waker(const epoll_event& e);
+// Set when the coordinator's socket or directory gave a sign.
+extern std::atomic<bool> link_changed;
 
 // ppoll(2) on fds[0..count) and the bell; fds must have room for one more entry. Returns -EINTR
 // without sleeping if a handler ran since signal_counts.any was `seen`. A return of 0

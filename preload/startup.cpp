@@ -37,6 +37,8 @@ void inherit_listener(int fd) {
   s->next_listener = listeners;
   listeners = s;
   (void)descriptors.set(fd, s);
+  // Now, not when a worker of this program shows interest: that may have lost the right by then.
+  if (coordinator.ensure()) s->announce_listener(fd);
 }
 
 void inherit_listeners() {

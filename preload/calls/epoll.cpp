@@ -36,7 +36,14 @@ int wait(int epfd, epoll_event* events, int max, Deadline (*deadline)(const void
   if (descriptors.peek(epfd) == nullptr) return kernel();
   FileReference f(epfd);
   EpollSet* set = set_of(f.get());
-  return set == nullptr ? kernel() : finish(set->wait(events, max, deadline(timeout), mask));
+  if (set == nullptr) return kernel();
+  if (set->is_kernels()) {
+    int n = kernel();
+    int kept = set->drop_wakers(events, n);
+    if (kept != 0 || n == 0) return kept;
+    // Something of ours was added meanwhile, and woke this thread.
+  }
+  return finish(set->wait(events, max, deadline(timeout), mask));
 }
 
 Deadline from_ms(const void* ms) { return Deadline::in_ms(*static_cast<const int*>(ms)); }

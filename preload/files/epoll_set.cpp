@@ -238,9 +238,10 @@ int EpollSet::collect(epoll_event* events, int max) {
 }
 
 int EpollSet::drop_wakers(epoll_event* events, int n) const {
+  if (n <= 0) return n;
   int kept = 0;
   for (int i = 0; i < n; ++i)
-    if (events[i].data.u64 != kWakerCookie) events[kept++] = events[i];
+    if (!is_waker(events[i])) events[kept++] = events[i];
   return kept;
 }
 
@@ -273,7 +274,7 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
   if (forks_seen_ != forks.load(std::memory_order_relaxed)) renew_interest();  // changes only in fork
   uint32_t seen = signal_counts.any;
   for (;;) {
-    if (interest_count_.load(std::memory_order_acquire) == 0 && !watched_) {
+    if (is_kernels()) {
       int n = kernel_wait(events, max, deadline, mask, seen);
       if (n != 0 || deadline.passed()) return n;
       continue;

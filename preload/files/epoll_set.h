@@ -35,6 +35,11 @@ class EpollSet : public File {
   // epoll_wait(2). Number of events or -errno.
   int wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask);
 
+  // Whether a wait is the kernel's alone. It may still see a waker: see drop_wakers.
+  bool is_kernels() const { return interest_count_.load(std::memory_order_acquire) == 0 && !watched_; }
+  // Takes what is not the program's out of `n` events (or passes an error through).
+  int drop_wakers(epoll_event* events, int n) const;
+
   // Under control_lock.
   void queue(Interest& i);
   void forget(Interest& i);
@@ -51,7 +56,6 @@ class EpollSet : public File {
   void admit_wakers();
   void renew_interest();
   int merge(epoll_event* events, int kernels, int n) const;
-  int drop_wakers(epoll_event* events, int n) const;
   int sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
   Interest* find(const File& f, int fd) const;
   void change(Interest& i, const epoll_event& wanted);

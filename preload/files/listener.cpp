@@ -113,6 +113,13 @@ void TcpSocket::no_longer_alone() {
   send_backlog_away();  // whichever process accepts is to find them
 }
 
+void TcpSocket::no_longer_here() {
+  if (listener_id == 0) return;
+  post_role(listener_id, AcceptorRole::kHolder);
+  accepts = only_holder = false;
+  send_backlog_away();
+}
+
 void accept_incoming(Pair& p, uint32_t slot) {
   const Slot& peer = p.in().slot(slot);
   uint32_t generation = peer.generation.load(std::memory_order_acquire);
@@ -123,7 +130,7 @@ void accept_incoming(Pair& p, uint32_t slot) {
   if (s == nullptr) return send_away(p, slot, generation);
   (void)s->accept_from(p, slot);
   l->incoming(s);
-  if (p.gone) s->on_peer_gone();
+  if (p.gone) s->on_peer_gone(p.peer());
 }
 
 void TcpSocket::incoming(TcpSocket* s) {

@@ -255,16 +255,20 @@ void TcpSocket::on_news() {
   announce();
 }
 
-void TcpSocket::on_peer_gone() {
+void TcpSocket::on_peer_gone(DomainId who) {
   if (state != TcpState::kConnected || dead) return;
   attach();
+  bool concerned = pair->peer() == who;
+  for (uint32_t i = 0; theirs != nullptr && i < kHolders; ++i)
+    concerned |= theirs->holders[i].load(std::memory_order_acquire) == who;
+  if (!concerned) return;
   const Directory* d = coordinator.directory();
   bool alive = d->is_alive(pair->peer());
   if (theirs != nullptr) {
     alive = false;
     for (Shared<DomainId>& h : theirs->holders) {
       DomainId holder = h.load(std::memory_order_acquire);
-      if (holder != kNobody && d->is_alive(holder)) alive = true;
+      if (holder != kNobody && holder != who && d->is_alive(holder)) alive = true;
     }
   }
   if (alive) return;

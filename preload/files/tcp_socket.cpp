@@ -127,7 +127,7 @@ uint32_t TcpSocket::poll_events() {
 bool TcpSocket::writable() {
   ByteProducer out(pair->out(), *mine, theirs, head_seen);
   if (!out.has_ring() || out.space(true) * 3 >= out.size()) return true;
-  return out.size() < size_t{1} << kLargestRingLog2 && out.can_switch();
+  return out.size() < size_t{1} << kLargestRingLog2 && !pair->inherited && out.can_switch();
 }
 
 // ---- waiting ------------------------------------------------------------------------------
@@ -221,11 +221,13 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
       DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
       n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags);
     }
+    if (state != TcpState::kConnected) return kNowTheKernels;
     if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
     if (n > 0 && (!all || done == total)) return ssize_t(done);
     if (n != -EAGAIN && n <= 0) return done > 0 ? ssize_t(done) : n;
     if (!wait || (n == -EAGAIN && done > 0 && !all)) return done > 0 ? ssize_t(done) : -EAGAIN;
     int error = wait_for_bytes(deadline, unrestarted);
+    if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (error != 0) return done > 0 ? ssize_t(done) : error;
   }
 }
@@ -319,6 +321,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
       if ((remote & kRedirect) != 0 && !dead) {
         Guard control(control_lock);
         redirect(true, false);
+        if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
         continue;
       }
       if ((remote & kClosed) != 0) {  // the kernel takes it, and is then told that nobody listens
@@ -337,6 +340,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
       return done > 0 ? ssize_t(done) : -EAGAIN;
     }
     int e = wait_for_space(deadline, unrestarted);
+    if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (e != 0) return done > 0 ? ssize_t(done) : e;
   }
 }
@@ -376,7 +380,7 @@ size_t TcpSocket::make_space(size_t wanted) {
 bool TcpSocket::grow(size_t wanted) {
   static constexpr uint32_t kSizes[] = {12, 16, 18, 20};
   ByteProducer out(pair->out(), *mine, theirs, head_seen);
-  if (!out.can_switch()) return false;
+  if (pair->inherited || !out.can_switch()) return false;  // ring memory is the parent's to give
   uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
   RingRef oldest = mine->rings[(switches + 1) & 1];
   // A reader that has not begun to read may not do so for long: the next handover would have to

@@ -2,6 +2,7 @@
 // Once a socket turns out to be the kernel's business it leaves the descriptor table.
 #pragma once
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -19,6 +20,9 @@ void format_name(const shm::SocketName& name, int family, sockaddr* out, socklen
 bool is_v4(const shm::SocketName& n);
 bool is_any(const shm::SocketName& n);
 bool is_loopback(const shm::SocketName& n);
+
+// A call finds that its connection has gone to the kernel meanwhile: it is to be made there.
+inline constexpr int kNowTheKernels = -ERESTART;
 
 enum class TcpState : uint8_t { kUnconnected, kConnected, kListening };
 
@@ -54,7 +58,7 @@ class TcpSocket : public File {
   [[nodiscard]] bool accept_from(Pair& p, uint32_t slot);
   void attach();             // finds the peer's slot once it exists
   void on_news();            // the peer pushed this connection
-  void on_peer_gone();       // some domain died
+  void on_peer_gone(shm::DomainId who);  // that domain died, whatever it has to do with us
   // The acceptor never took it: connect elsewhere. The flags: which locks the caller holds.
   void redirect(bool sending, bool receiving);
   void let_go();             // the last descriptor was closed
@@ -73,6 +77,7 @@ class TcpSocket : public File {
   void stop_listening();     // also shutdown(2); what waits is sent elsewhere
   void note_interest(int fd);  // this process accepts here
   void no_longer_alone();      // a forked child has it too
+  void no_longer_here();       // exec: this process does not accept any more
 
   uint8_t family;
   TcpState state = TcpState::kUnconnected;

@@ -27,6 +27,7 @@ from servers import find_program  # noqa: E402
 PR_SET_CHILD_SUBREAPER = 36
 SKIPPED = 77  # what meson takes for "skipped"
 NOTHING_LEFT = {"clients": 0, "listeners": 0, "connections": 0, "regions": 0, "region_bytes": 0}
+EVIDENCE_SECONDS = 30
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -301,9 +302,10 @@ class Rig:
         for process in self._processes:
             if not process.running() and process.status() not in (0, -signal.SIGKILL):
                 print(f"-- {process.name} ({process.pid}) had ended with status {process.status()}")
+        end = time.monotonic() + EVIDENCE_SECONDS
         for pid in filter(alive, descendants_of(os.getpid())):
             print(f"-- {pid} {command_line(pid)}")
-            if shutil.which("gdb"):
+            if shutil.which("gdb") and time.monotonic() < end:
                 tell_backtrace(pid)
         for path in sorted(pathlib.Path(self.directory).glob("*.log")):
             text = path.read_text(errors="replace").strip()

@@ -4,9 +4,9 @@ from echo import (EchoServer, ManyConnections, anonymous_bytes, check, descripto
 
 BATCH = 20_000
 BATCHES = 5
-# The first 40,000 reach every table's pages; from then on, not a byte per connection: that would
-# be 60 KB.
-WARM_UP = 2
+# The first 60,000 reach every table's pages; from then on, not a byte per connection: that would
+# be 40 KB.
+WARM_UP = 3
 SLACK_BYTES = 24 << 10
 
 
