@@ -108,6 +108,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
     case SIOCOUTQNSD:
       if (!connected) break;
       if (argument == nullptr) return -EFAULT;
+      if (s.theirs == nullptr) s.reach_peer();
       *static_cast<int*>(argument) = int(s.outstanding_bytes());
       return 0;
     default:
