@@ -87,13 +87,13 @@ Pair* Peers::create_twins(int& error) {
 }
 
 Pair* Peers::for_new_connection(DomainId peer, int& error) {
-  uint32_t generation = 0;
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
     if (p.peer() != peer || p.inherited) continue;
     if (p.takes_connections() && !(p.twin != nullptr && !p.begins(0))) return &p;
-    if (p.generation() >= generation) generation = p.generation() + 1;
   }
+  // Never the same number twice, and never one that the peer might choose.
+  uint32_t generation = 2 * next_generation_++ + (coordinator.self() < peer ? 0 : 1);
   if (peer == coordinator.self()) return create_twins(error);
   Pair* p = create(peer, generation, error);
   if (p == nullptr) return nullptr;
@@ -183,7 +183,7 @@ void Peers::news(Pair& p, uint32_t slot) {
   }
   if (s != nullptr) {
     s->on_news();
-  } else if (!p.begins(slot) && !p.frozen) {
+  } else if (!p.begins(slot)) {
     accept_incoming(p, slot);
   }
 }
@@ -244,7 +244,7 @@ void Peers::sweep() {
     p->finish();
     for (uint32_t c = 0; c < kMaxPairs; ++c)
       if (reinterpret_cast<Pair*>(storage[c]) == p) used[c] = false;
-    if (gone_ > 0) --gone_;
+    if (p->gone && gone_ > 0) --gone_;
   }
   count_.store(kept, std::memory_order_release);
 }

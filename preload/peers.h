@@ -72,6 +72,7 @@ class Peers {
   uint32_t sleepers_ = 0;
   uint32_t gone_ = 0;
   bool has_inherited_ = false;
+  uint32_t next_generation_ = 0;
 };
 
 extern Peers peers;

@@ -1,9 +1,9 @@
 // Sends back what it receives. Prints its port; ends when it is killed.
 //
-//   echo_server [--accept=epoll|blocking] [--workers=N] [--port=P]
+//   echo_server [--accept=epoll|blocking|fork] [--workers=N] [--port=P]
 //
 // epoll: one thread sleeps in epoll_wait. blocking: one sleeps in accept, one per connection in
-// read. With workers, that many processes serve one listener; one that dies is replaced.
+// read. fork: a process per connection. With workers, that many processes serve one listener; one that dies is replaced.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -68,6 +68,26 @@ void serve_blocking(int listener) {
       std::thread(echo_until_the_end, fd).detach();
     else if (errno != EINTR && errno != ECONNABORTED)
       give_up("accept");
+  }
+}
+
+// ---- one process per connection --------------------------------------------------------
+
+void serve_forking(int listener) {
+  signal(SIGCHLD, SIG_IGN);  // nobody to wait for
+  for (;;) {
+    int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd < 0 && errno != EINTR && errno != ECONNABORTED) give_up("accept");
+    if (fd < 0) continue;
+    pid_t pid = fork();
+    if (pid < 0) give_up("fork");
+    if (pid == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      close(listener);
+      echo_until_the_end(fd);
+      _exit(0);
+    }
+    close(fd);
   }
 }
 
@@ -152,36 +172,37 @@ class Server {
 
 // ---- several processes for one listener ------------------------------------------------
 
-void serve(int listener, bool blocking) {
-  if (blocking) serve_blocking(listener);
+void serve(int listener, const std::string& accept) {
+  if (accept == "blocking") serve_blocking(listener);
+  if (accept == "fork") serve_forking(listener);
   Server(listener).run();
 }
 
-void start_worker(int listener, bool blocking) {
+void start_worker(int listener, const std::string& accept) {
   pid_t parent = getpid();
   pid_t pid = fork();
   if (pid < 0) give_up("fork");
   if (pid > 0) return;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(0);
-  serve(listener, blocking);
+  serve(listener, accept);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool blocking = false;
+  std::string accept = "epoll";
   int workers = 0, port = 0;
   for (int i = 1; i < argc; ++i) {
     std::string option = argv[i];
     std::string value = option.substr(option.find('=') + 1);
-    if (option.starts_with("--accept=")) blocking = value == "blocking";
+    if (option.starts_with("--accept=")) accept = value;
     if (option.starts_with("--workers=")) workers = atoi(value.c_str());
     if (option.starts_with("--port=")) port = atoi(value.c_str());
   }
   int listener = listen_on(port);
-  if (workers == 0) serve(listener, blocking);
-  for (int i = 0; i < workers; ++i) start_worker(listener, blocking);
+  if (workers == 0) serve(listener, accept);
+  for (int i = 0; i < workers; ++i) start_worker(listener, accept);
   for (;;)
-    if (wait(nullptr) > 0) start_worker(listener, blocking);
+    if (wait(nullptr) > 0) start_worker(listener, accept);
 }
