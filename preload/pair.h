@@ -74,8 +74,11 @@ class Pair {
   void close_listener() { out_.header().listener_epoch.fetch_add(1, std::memory_order_release); }
   uint32_t peer_listener_epoch() const { return in_ ? in_.header().listener_epoch.load(std::memory_order_acquire) : 0; }
   bool takes_connections() const {
-    return !gone && !frozen && !inherited && (!in_ || in_.header().frozen.load(std::memory_order_acquire) == 0);
+    return !gone && !frozen && !inherited && !is_peer_frozen();
   }
+  // Neither side begins anything in it any more: with the last connection it can go.
+  bool is_left() const { return frozen && !inherited && twin == nullptr && in_ && is_peer_frozen(); }
+  bool is_peer_frozen() const { return in_ && in_.header().frozen.load(std::memory_order_acquire) != 0; }
   // After fork both processes hold the regions: neither begins anything new in them.
   void freeze();
 

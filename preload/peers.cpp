@@ -91,6 +91,10 @@ Pair* Peers::for_new_connection(DomainId peer, int& error) {
     Pair& p = *pairs_[i];
     if (p.peer() != peer || p.inherited) continue;
     if (p.takes_connections() && !(p.twin != nullptr && !p.begins(0))) return &p;
+    if (p.is_peer_frozen() && !p.frozen && p.connections() == 0 && p.twin == nullptr) {
+      p.freeze();  // the peer learns that nothing more comes
+      left_ = true;
+    }
   }
   // Never the same number twice, and never one that the peer might choose.
   uint32_t generation = 2 * next_generation_++ + (coordinator.self() < peer ? 0 : 1);
@@ -138,6 +142,7 @@ void Peers::peer_region(ReceivedPacket& r) {
       add(*p);
     }
   }
+  left_ = true;  // a new pair often takes the place of a frozen one
   if (p->attach_in(r.fds[0]) != 0) return;
   p->set_bell(r.fds[1], packet.value2);
   r.fd_count = 1;  // the bell is kept
@@ -220,7 +225,7 @@ void Peers::drain() {
     while (uint32_t n = p.take_news(slots, 64))
       for (uint32_t k = 0; k < n; ++k) news(p, slots[k]);
   }
-  if (gone_ > 0) sweep();
+  if (gone_ > 0 || left_) sweep();
 }
 
 bool Peers::has_news() const {
@@ -230,12 +235,30 @@ bool Peers::has_news() const {
   return false;
 }
 
+// Of a reader that enters and a sweep that begins at once, at least one sees the other: the
+// reader then waits for the sweep to end, which holds control_lock.
+void Peers::enter() {
+  readers_.fetch_add(1, std::memory_order_acq_rel);
+  sleep_wake_fence();
+  if (!sweeping_.load(std::memory_order_acquire)) return;
+  readers_.fetch_sub(1, std::memory_order_acq_rel);
+  Guard guard(control_lock);
+  readers_.fetch_add(1, std::memory_order_acq_rel);
+}
+
 void Peers::sweep() {
-  if (readers_.load(std::memory_order_acquire) != 0) return;
+  sweeping_.store(true, std::memory_order_release);
+  sleep_wake_fence();
+  if (readers_.load(std::memory_order_acquire) == 0) retire_over();
+  sweeping_.store(false, std::memory_order_release);
+}
+
+void Peers::retire_over() {
+  left_ = false;
   uint32_t kept = 0, n = count();
   for (uint32_t i = 0; i < n; ++i) {
     Pair* p = pairs_[i];
-    bool over = p->gone && p->connections() == 0;
+    bool over = (p->gone || p->is_left()) && p->connections() == 0;
     if (!over) {
       pairs_[kept++] = p;
       continue;

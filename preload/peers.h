@@ -35,7 +35,7 @@ class Peers {
   void note_cpu();
 
   // A thread that reads pairs without control_lock says so, so that none is unmapped.
-  void enter() { readers_.fetch_add(1, std::memory_order_acq_rel); }
+  void enter();
   void leave() { readers_.fetch_sub(1, std::memory_order_acq_rel); }
 
   void listener_closed();  // grants for our listeners end
@@ -65,13 +65,16 @@ class Peers {
   void news(Pair& p, uint32_t slot);
   void scan(Pair& p);
   void sweep();
+  void retire_over();
 
   Pair* pairs_[kMaxPairs] = {};
   std::atomic<uint32_t> count_{0};
   std::atomic<uint32_t> readers_{0};
+  std::atomic<bool> sweeping_{false};
   uint32_t sleepers_ = 0;
   uint32_t gone_ = 0;
   bool has_inherited_ = false;
+  bool left_ = false;  // there may be pairs that both sides have left
   uint32_t next_generation_ = 0;
 };
 
