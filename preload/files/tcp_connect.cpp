@@ -383,8 +383,8 @@ int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished)
 void TcpSocket::leave_for_kernel(int fd) {
   coordinator.count(kOpen, -1);
   coordinator.count_fallback(Fallback::kNoAcceptor);
-  pair = nullptr;
-  mine = theirs = nullptr;
+  // The pointers stay, for a thread that is about to look through them; the state is what counts.
+  theirs = nullptr;
   state = TcpState::kUnconnected;
   uint32_t released;
   hand_to_kernel(*this, fd, released);

@@ -219,6 +219,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
     ssize_t n;
     {
       DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+      if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags);
     }
     if (state != TcpState::kConnected) return kNowTheKernels;
@@ -315,6 +316,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
   for (;;) {
     {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
       if (shut_write() || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags);
@@ -417,6 +419,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
     bool full;
     {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
       if (shut_write() || reset_noted || (remote & kClosed) != 0)
@@ -460,6 +463,7 @@ int TcpSocket::shut_down(int how) {
   if (how != SHUT_WR) mine->state.fetch_or(kDeaf, std::memory_order_release);
   if (how != SHUT_RD && !shut_write()) {
     DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+    if (state != TcpState::kConnected) return -ENOTCONN;
     mine->state.fetch_or(kFin, std::memory_order_release);
     after_publish();
   }
