@@ -305,7 +305,8 @@ uint32_t Peers::a_remote_cpu() const {
   uint32_t mine = current_cpu();
   for (uint32_t i = 0; i < count(); ++i) {
     const Pair& p = *pairs_[i];
-    if (p.connections() > 0 && p.peer_cpu() != mine) return p.peer_cpu();
+    // Without a connection too: the next one may be about to begin.
+    if (!p.gone && p.peer_cpu() != mine) return p.peer_cpu();
   }
   return mine;
 }

@@ -83,12 +83,11 @@ int accept_kernel(int fd, sockaddr* addr, socklen_t* length, int flags) {
   return accepted;
 }
 
-// A call of accept never waits in the kernel, where it would not see our connections.
-int accept_now(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
+// A call of accept never waits in the kernel, where it would not see our connections: it goes
+// there when the kernel has one (`kernel_ready`), or would not wait anyway.
+int accept_now(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags, bool kernel_ready) {
   int n = accept_ours(listener, fd, addr, length, flags);
-  if (n != -EAGAIN) return n;
-  pollfd p{fd, POLLIN, 0};
-  if (!listener.nonblocking && libc.poll(&p, 1, 0) == 0) return -EAGAIN;
+  if (n != -EAGAIN || !(listener.nonblocking || kernel_ready)) return n;
   return accept_kernel(fd, addr, length, flags);
 }
 
@@ -97,8 +96,9 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
   if (listener.state != TcpState::kListening) return -EINVAL;
   uint32_t seen_unrestarted = signal_counts.unrestarted;
   Deadline deadline = Deadline::in_us(listener.receive_timeout_us);
+  bool kernel_ready = false;
   for (;;) {
-    int n = accept_now(listener, fd, addr, length, flags);
+    int n = accept_now(listener, fd, addr, length, flags, kernel_ready);
     if (n != -EAGAIN || listener.nonblocking) return n;
     if (deadline.passed()) return -EAGAIN;
     uint32_t seen = signal_counts.any;
@@ -119,6 +119,7 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
       peers.end_sleep();
     }
     peers.leave();
+    kernel_ready = (p[0].revents & (POLLIN | POLLERR)) != 0;
     bool interrupted = signal_counts.unrestarted != seen_unrestarted || (!deadline.is_never() && signal_counts.any != seen);
     if (r == -EINTR && interrupted) return -EINTR;
     if ((p[0].revents & (POLLERR | POLLHUP)) != 0 && (p[0].revents & POLLIN) == 0) return -EINVAL;  // shut down
