@@ -451,7 +451,7 @@ void TcpSocket::share_with(DomainId who) {
   if (closed || listener != nullptr) return;  // what waits for accept() stays the parent's
   shared = true;
   // The child cannot allocate in a region that is ours: it gets a ring to send with now.
-  if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(16 * 1024);  // our own
+  if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(size_t{1} << kLargestRingLog2);  // our own
   const Directory* d = coordinator.directory();
   for (Shared<DomainId>& h : mine->holders) {
     DomainId holder = h.load(std::memory_order_acquire);
