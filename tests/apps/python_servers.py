@@ -12,7 +12,8 @@ MIXED = ((True, True), (True, False), (False, True))
 def all_sorts_talk(rig):
     documents = os.path.join(rig.directory, "documents")
     paths = write_documents(documents, {"page": 5000, "picture": 700_000})
-    for kind in ("threads", "forks", "asyncio"):
+    # "forks": docs/divergences.md, "A server that forks for each connection".
+    for kind in ("threads", "asyncio"):
         for server_preloaded, client_preloaded in MIXED:
             talk(rig, kind, server_preloaded, client_preloaded)
     for server_preloaded, client_preloaded in MIXED:
