@@ -71,6 +71,19 @@ void PairRegions::remove(DomainId dead) {
   }
 }
 
+std::vector<PairKey> PairRegions::read_by(DomainId reader) const {
+  std::vector<PairKey> keys;
+  auto found = of_domain_.find(reader);
+  if (found == of_domain_.end()) return keys;
+  for (const PairKey& key : found->second) {
+    auto region = regions_.find(key);
+    if (region == regions_.end()) continue;
+    const std::vector<DomainId>& readers = region->second.readers;
+    if (std::count(readers.begin(), readers.end(), reader) != 0) keys.push_back(key);
+  }
+  return keys;
+}
+
 void PairRegions::erase(std::map<PairKey, PairRegion>::iterator region) {
   for (auto* side : {&region->second.writers, &region->second.readers}) {
     for (DomainId holder : *side) {

@@ -39,6 +39,7 @@ class PairRegions {
   // `reader` reads this region too. False if it did already, or the region is gone.
   bool share(const PairKey& key, DomainId reader);
   void remove(DomainId dead);
+  std::vector<PairKey> read_by(DomainId reader) const;
 
   std::size_t count() const { return regions_.size(); }
   uint64_t bytes() const;  // of memory in use

@@ -9,7 +9,10 @@ bool Reaper::bury() {
     bury(*client);
     any = true;
   }
-  while (DomainId domain = watcher_.take_ended()) core_.remove(domain);
+  while (DomainId domain = watcher_.take_ended()) {
+    core_.remove(domain);
+    pairs_.remove(domain);
+  }
   return any;
 }
 

@@ -49,7 +49,6 @@ int Registrar::welcome(Client& client, InPacket& packet) {
   if (error != 0) return error;
   int queue = transport_->queue_for(core_.domain(client.domain).identity.uid);
   if (queue < -1) return -queue;
-  bool forked = client.stage == Stage::kReserved;
   client.stage = Stage::kWelcomed;
   transport_->join(client);
   shm::Packet p = make_packet(shm::kWelcome, client.domain, options_.shared_queues,
@@ -58,7 +57,8 @@ int Registrar::welcome(Client& client, InPacket& packet) {
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get()});
   else
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get(), queue});
-  if (forked) pass_inherited_regions(client);
+  // What its parent had; or what was offered to it before it was back.
+  pass_regions(client);
   return 0;
 }
 
@@ -148,10 +148,15 @@ void Registrar::reserve(Client& client, const InPacket& packet) {
 void Registrar::region(Client& client, InPacket& packet) {
   DomainId peer_id = packet.header.domain;
   Client* peer = clients_.by_domain(peer_id);
-  int error = accept_region(client, peer, packet);
-  if (error != 0) return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));
+  bool again = packet.header.value2 == shm::kOfferedBefore;
   uint32_t generation = packet.header.value;
-  post_.send(client, make_packet(shm::kPeer, peer_id, uint32_t(peer->pid)), {peer->bell.get()});
+  int error = accept_region(client, peer, packet);
+  if (again && error == ESRCH && core_.is_expected(peer_id))
+    return pairs_.add({client.domain, peer_id, generation}, std::move(packet.fds[0]));
+  if (again && error != 0) return;
+  if (error != 0) return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));
+  if (!again)
+    post_.send(client, make_packet(shm::kPeer, peer_id, uint32_t(peer->pid)), {peer->bell.get()});
   post_.send(*peer, make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
              {packet.fds[0].get(), client.bell.get()});
   PairKey key{client.domain, peer_id, generation};
@@ -175,19 +180,21 @@ void Registrar::pass_region(Client& to, const PairKey& key) {
              {region->second.fd.get(), writer->bell.get()});
 }
 
-void Registrar::pass_inherited_regions(Client& child) {
-  for (const auto& [key, region] : pairs_.all())
-    if (std::count(region.readers.begin(), region.readers.end(), child.domain) != 0) pass_region(child, key);
+void Registrar::pass_regions(Client& reader) {
+  for (const PairKey& key : pairs_.read_by(reader.domain)) {
+    bool inherited = key.reader != reader.domain;
+    if (inherited || core_.pair(key.writer, key.reader) == 0) pass_region(reader, key);
+  }
 }
 
 int Registrar::accept_region(Client& client, Client* peer, const InPacket& packet) {
   if (client.stage != Stage::kWelcomed) return EPERM;
-  if (peer == nullptr || peer->doomed || peer->stage != Stage::kWelcomed) return ESRCH;
   if (packet.fds.size() != 1) return EBADF;
   int fd = packet.fds[0].get();
   PairKey key{client.domain, packet.header.domain, packet.header.value};
   if (shm::verify_region(fd, shm::kPairBytes, options_.protect) != 0) return EBADF;
   if (!PairRegions::is_valid(fd, key)) return EBADF;
+  if (peer == nullptr || peer->doomed || peer->stage != Stage::kWelcomed) return ESRCH;
   return core_.pair(client.domain, packet.header.domain);
 }
 

@@ -45,8 +45,8 @@ class Registrar {
   void refuse(Client& client, int error);
   int accept_region(Client& client, Client* peer, const InPacket& packet);
   void pass_region(Client& to, const PairKey& key);
-  // A forked child hears of what reached its parent, or would have.
-  void pass_inherited_regions(Client& child);
+  // Those that are there for `reader` already when it comes.
+  void pass_regions(Client& reader);
 
   const Options& options_;
   Events& events_;

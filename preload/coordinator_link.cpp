@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -189,6 +190,7 @@ bool CoordinatorLink::ensure() {
     reserved_ = -1;
     if (hello(socket, reserved_id_)) return true;
     close_own(socket);
+    was_connected_ = true;  // by our parent: the next coordinator hears of what we inherited
     return false;
   }
   if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
@@ -215,6 +217,7 @@ void CoordinatorLink::lose() {
   replies_.store(nullptr, std::memory_order_release);
   watch_socket(-1);
   watch_for(directory_path_);
+  link_changed.store(true, std::memory_order_relaxed);  // it may have come back before we watched
 }
 
 void CoordinatorLink::check_lost() {
@@ -284,12 +287,24 @@ bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
     }
     ++packets_taken_;
     if (out.packet.type == type) return true;
-    if (waiting_count_ < std::size(waiting_)) {
-      waiting_[waiting_count_++] = out;
-    } else {
+    if (!keep(out)) {  // what is lost here is sent again when we come back
       for (int i = 0; i < out.fd_count; ++i) close_own(out.fds[i]);
+      lose();
+      return false;
     }
   }
+}
+
+bool CoordinatorLink::keep(const ReceivedPacket& p) {
+  if (waiting_count_ == waiting_room_) {
+    uint32_t room = waiting_room_ != 0 ? 2 * waiting_room_ : 16;
+    void* more = realloc(waiting_, room * sizeof *waiting_);
+    if (more == nullptr) return false;
+    waiting_ = static_cast<ReceivedPacket*>(more);
+    waiting_room_ = room;
+  }
+  waiting_[waiting_count_++] = p;
+  return true;
 }
 
 bool CoordinatorLink::take_packet(ReceivedPacket& out) {
@@ -321,6 +336,10 @@ int CoordinatorLink::exchange_region(DomainId peer, uint32_t generation, int reg
 
 void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t peer_pid) {
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kAnnouncePair, peer, generation, peer_pid), nullptr, 0);
+}
+
+void CoordinatorLink::offer_again(DomainId peer, uint32_t generation, int region) {
+  if (socket_ >= 0) (void)send_packet(socket_, make_packet(kRegion, peer, generation, kOfferedBefore), &region, 1);
 }
 
 void CoordinatorLink::set_sleeping(bool asleep) {

@@ -41,6 +41,9 @@ class CoordinatorLink {
   [[nodiscard]] int exchange_region(shm::DomainId peer, uint32_t generation, int region, uint32_t& peer_pid);
   void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
 
+  // To a new coordinator: a region that may have been lost with the old one.
+  void offer_again(shm::DomainId peer, uint32_t generation, int region);
+
   // Whether the coordinator has sent packets that were not taken.
   bool has_packets() const {
     const shm::ReplyRegion* r = replies_.load(std::memory_order_acquire);
@@ -80,6 +83,7 @@ class CoordinatorLink {
   int client_region();
   bool push(const shm::Message& m);
   bool wait_for_packet(uint16_t type, ReceivedPacket& out);
+  [[nodiscard]] bool keep(const ReceivedPacket& p);
 
   char directory_path_[108 - 32] = {};
   int socket_ = -1;
@@ -102,8 +106,9 @@ class CoordinatorLink {
   uint64_t last_check_ns_ = 0;
   bool was_connected_ = false;
   bool warned_ = false;
-  // Packets that arrived while waiting for another one.
-  ReceivedPacket waiting_[16] = {};
+  // Packets that arrived while waiting for another one, the oldest first.
+  ReceivedPacket* waiting_ = nullptr;
+  uint32_t waiting_room_ = 0;
   uint32_t waiting_count_ = 0;
 };
 

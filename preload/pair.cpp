@@ -79,7 +79,13 @@ bool Pair::peer_lives() const {
   return pidfd_ < 0 || libc.poll(&p, 1, 0) == 0;
 }
 
+void Pair::forget_offer() {
+  close_own(offer_);
+  offer_ = -1;
+}
+
 void Pair::finish() {
+  forget_offer();
   if (twin == nullptr && in_) munmap(in_.base, kPairBytes);
   if (out_) munmap(out_.base, kPairBytes);
   if (private_ != nullptr) munmap(private_, sizeof(Private));

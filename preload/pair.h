@@ -37,6 +37,11 @@ class Pair {
   bool peer_lives() const;
   void finish();  // unmaps everything
 
+  // Our region, until the peer has it: the coordinator may end while it is on its way.
+  void keep_offer(int region) { offer_ = region; }
+  int offer() const { return offer_; }
+  void forget_offer();
+
   // ---- connections
   TcpSocket* socket_at(uint32_t slot) const { return sockets_[slot]; }
   void put_socket(uint32_t slot, TcpSocket* s);
@@ -104,6 +109,7 @@ class Pair {
   uint32_t generation_;
   uint32_t peer_pid_ = 0;
   int bell_ = -1;
+  int offer_ = -1;
   int pidfd_ = -1;
   bool twin_acceptor_ = false;
   bool owns_regions_ = true;

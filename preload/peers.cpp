@@ -50,9 +50,11 @@ Pair* Peers::create(DomainId peer, uint32_t generation, int& error) {
 
 bool Peers::hand_out(Pair& p, int region, int& error) {
   uint32_t pid = 0;
+  p.keep_offer(region);
   int bell_fd = coordinator.exchange_region(p.peer(), p.generation(), region, pid);
-  close_own(region);
   if (bell_fd < 0) {
+    p.forget_offer();
+    p.freeze();  // the peer may get it all the same: it is not to begin anything there
     error = bell_fd;
     return false;
   }
@@ -86,6 +88,13 @@ Pair* Peers::create_twins(int& error) {
   return a;
 }
 
+namespace {
+// Whether a pair with `peer` that has this generation was begun by us.
+bool chooses(DomainId peer, uint32_t generation) {
+  return (generation & 1) == (coordinator.self() < peer ? 0u : 1u);
+}
+}  // namespace
+
 Pair* Peers::for_new_connection(DomainId peer, int& error) {
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
@@ -97,7 +106,8 @@ Pair* Peers::for_new_connection(DomainId peer, int& error) {
     }
   }
   // Never the same number twice, and never one that the peer might choose.
-  uint32_t generation = 2 * next_generation_++ + (coordinator.self() < peer ? 0 : 1);
+  uint32_t generation = 2 * next_generation_++;
+  if (!chooses(peer, generation)) ++generation;
   if (peer == coordinator.self()) return create_twins(error);
   Pair* p = create(peer, generation, error);
   if (p == nullptr) return nullptr;
@@ -127,6 +137,7 @@ void Peers::peer_region(ReceivedPacket& r) {
     return;
   }
   Pair* p = find(packet.domain, packet.value);
+  if (p == nullptr && chooses(packet.domain, packet.value)) return;  // an answer to what we gave up
   if (p == nullptr) {
     p = create(packet.domain, packet.value, error);
     if (p == nullptr) return;
@@ -219,13 +230,24 @@ void Peers::drain() {
     Pair& p = *pairs_[i];
     // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
     if (p.inherited && !p.in() && !coordinator.connected()) (void)coordinator.ensure();
+    if (p.offer() >= 0 && p.peer_attached()) p.forget_offer();
     if (p.inherited || p.take_sharers_news()) scan(p);
     if (p.inherited) continue;
     uint32_t slots[64];
     while (uint32_t n = p.take_news(slots, 64))
       for (uint32_t k = 0; k < n; ++k) news(p, slots[k]);
   }
+  if (is_unfinished()) finish_redirects();
   if (gone_ > 0 || left_) sweep();
+}
+
+void Peers::finish_redirects() {
+  unfinished_.store(false, std::memory_order_relaxed);  // set again where that fails
+  for (uint32_t i = 0; i < count(); ++i) {
+    Pair& p = *pairs_[i];
+    for (uint32_t s = 0; s < p.slot_limit(); ++s)
+      if (TcpSocket* socket = p.socket_at(s)) socket->closed ? (void)socket->wind_up() : socket->redirect(false, false);
+  }
 }
 
 bool Peers::has_news() const {
@@ -258,7 +280,11 @@ void Peers::retire_over() {
   uint32_t kept = 0, n = count();
   for (uint32_t i = 0; i < n; ++i) {
     Pair* p = pairs_[i];
-    bool over = (p->gone || p->is_left()) && p->connections() == 0;
+    bool left = p->is_left();
+    // What the peer began before it left is in the queue by now: not to be thrown away unheard.
+    bool unheard = left && p->has_news();
+    left_ |= unheard;
+    bool over = (p->gone || (left && !unheard)) && p->connections() == 0;
     if (!over) {
       pairs_[kept++] = p;
       continue;
@@ -324,7 +350,9 @@ void Peers::announce_all() {
   forget_all_routes();  // the ids in them were the old coordinator's
   for (TcpSocket* s = listeners; s != nullptr; s = s->next_listener) s->announce_again();
   each([](Pair& p) {
-    if (p.twin == nullptr && !p.gone) coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());
+    if (p.twin != nullptr || p.gone) return;
+    coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());
+    if (p.offer() >= 0 && !p.peer_attached()) coordinator.offer_again(p.peer(), p.generation(), p.offer());
   });
 }
 
@@ -348,6 +376,7 @@ void Peers::become_child() {
       continue;
     }
     p->inherited = has_inherited_ = true;
+    p->forget_offer();  // the parent's to make
     pairs_[kept++] = p;
   }
   count_.store(kept, std::memory_order_release);

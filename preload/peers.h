@@ -18,6 +18,10 @@ class Peers {
   // Looks at everything that peers and the coordinator have said since the last time and
   // announces it to the sockets concerned. Cheap when there is nothing.
   void drain();
+  // Something could not be done because a thread held a connection's lock: the next drain() tries
+  // again, and until then nobody sleeps.
+  void leave_unfinished() { unfinished_.store(true, std::memory_order_relaxed); }  // under the lock
+  bool is_unfinished() const { return unfinished_.load(std::memory_order_relaxed); }
   // A hint without the lock: whether drain() would find something.
   bool has_news() const;
 
@@ -66,11 +70,13 @@ class Peers {
   void scan(Pair& p);
   void sweep();
   void retire_over();
+  void finish_redirects();
 
   Pair* pairs_[kMaxPairs] = {};
   std::atomic<uint32_t> count_{0};
   std::atomic<uint32_t> readers_{0};
   std::atomic<bool> sweeping_{false};
+  std::atomic<bool> unfinished_{false};
   uint32_t sleepers_ = 0;
   uint32_t gone_ = 0;
   bool has_inherited_ = false;

@@ -12,6 +12,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/libc.h"
+#include "preload/peers.h"
 #include "preload/signals.h"
 #include "shm/wake.h"
 
@@ -192,6 +193,7 @@ void stop_watching() {
 
 long sleep_in_poll(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask,
                    uint32_t seen) {
+  if (peers.is_unfinished()) return 0;
   fds[count] = {sleeper_fd(), POLLIN, 0};
   timespec left = deadline.is_never() ? timespec{} : deadline.left();
   long n = interruptible_syscall(seen, SYS_ppoll, long(fds), long(count + 1),

@@ -60,7 +60,8 @@ enum PacketType : uint16_t {
   kReserve,
   kReserved,
   // Client -> coordinator. domain: peer; value: generation; fds: pair region (writer: the client).
-  // Answer: kPeer, then the peer gets kPeerRegion.
+  // Answer: kPeer, then the peer gets kPeerRegion. value2 is 0, or kOfferedBefore after the
+  // coordinator restarted: no answer then, and the peer may get it only when it says Hello again.
   kRegion,
   // fds: the peer's bell. domain: peer; value: its pid. status: 0, ESRCH, EBADF.
   kPeer,
@@ -93,6 +94,7 @@ struct Packet {
 };
 static_assert(sizeof(Packet) == 32);
 inline constexpr int kMaxPacketFds = 4;
+inline constexpr uint32_t kOfferedBefore = 1;  // see kRegion
 
 inline constexpr const char* kSocketName = "coordinator.sock";
 

@@ -42,6 +42,8 @@ class CoordinatorCore {
   void handle(DomainId sender, const shm::Message& request);
 
   const Domain& domain(DomainId id) const { return domains_[id]; }
+  // Announced by another, and not yet back.
+  bool is_expected(DomainId id) const { return domains_.is(id, Presence::kExpected); }
   uint32_t present() const { return present_; }  // present and reserved domains
   uint32_t listeners() const { return listeners_count_; }
   // Calls visit(const Listener&, AcceptorRole) for each listener that `domain` holds.

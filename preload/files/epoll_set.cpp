@@ -326,7 +326,7 @@ int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, cons
     Guard guard(control_lock);
     peers.drain();
   }
-  bool news = ready_count_.load(std::memory_order_acquire) != 0;
+  bool news = ready_count_.load(std::memory_order_acquire) != 0 || peers.is_unfinished();
   waiters_.fetch_add(1, std::memory_order_acq_rel);
   if (!news && watched_) {
     pollfd p[2] = {{kernel_fd_, POLLIN, 0}, {}};

@@ -125,7 +125,7 @@ void accept_incoming(Pair& p, uint32_t slot) {
   uint32_t generation = peer.generation.load(std::memory_order_acquire);
   if (generation == p.out().slot(slot).generation.load(std::memory_order_relaxed)) return;  // known, and over
   TcpSocket* l = find_listener(peer.listener);
-  bool room = l != nullptr && !p.frozen && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
+  bool room = l != nullptr && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
   TcpSocket* s = room ? create_socket(l->family) : nullptr;
   if (s == nullptr) return send_away(p, slot, generation);
   (void)s->accept_from(p, slot);

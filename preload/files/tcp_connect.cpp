@@ -251,7 +251,7 @@ void TcpSocket::on_news() {
     (void)wind_up();
     return;
   }
-  if ((theirs->state.load(std::memory_order_acquire) & kRedirect) != 0) redirect(false, false);
+  if ((remote_state() & kRedirect) != 0) redirect(false, false);
   announce();
 }
 
@@ -273,9 +273,13 @@ void TcpSocket::on_peer_gone(DomainId who) {
   }
   if (alive) return;
   uint32_t said = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  if (initiator && !closed && !shared && (said & (kAccepted | kClosed)) == 0) {
+  if (initiator && !shared && (said & (kAccepted | kClosed)) == 0) {
     // It waited in the backlog: a sibling of the dead may take it, as from the kernel's.
     orphaned = true;
+    if (closed) {
+      (void)wind_up();
+      return;
+    }
     if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
     redirect(false, false);
     announce();
@@ -293,12 +297,15 @@ void TcpSocket::on_peer_gone(DomainId who) {
 // ---- sent elsewhere -----------------------------------------------------------------------
 
 void TcpSocket::redirect(bool sending, bool receiving) {
-  if (dead || closed || shared || !initiator || (remote_state() & kRedirect) == 0) return;
-  // A thread that is just sending or receiving comes here itself.
-  if (!sending && !send_lock.try_lock()) return;
+  if (dead || shared || !initiator || (remote_state() & kRedirect) == 0) return;
+  // A thread that is just sending or receiving may look into the socket no more after that: it is
+  // up to us to come again.
+  if (!sending && !send_lock.try_lock()) return peers.leave_unfinished();
   if (receiving || receive_lock.try_lock()) {
     redirect_locked();
     if (!receiving) receive_lock.unlock();
+  } else {
+    peers.leave_unfinished();
   }
   if (!sending) send_lock.unlock();
 }
@@ -352,7 +359,7 @@ void TcpSocket::redirect_locked() {
       if (n <= 0) break;
       at += uint64_t(n);
     }
-    if (finished) mine->state.fetch_or(kFin, std::memory_order_release);
+    if (finished) mine->state.fetch_or(kFin | (closed ? kClosed : 0u), std::memory_order_release);
     sleep_wake_fence();
     pair->push_news(slot, last_push);
   }
@@ -381,7 +388,8 @@ int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished)
 }
 
 void TcpSocket::leave_for_kernel(int fd) {
-  coordinator.count(kOpen, -1);
+  if (!closed) coordinator.count(kOpen, -1);
+  if (!bound) give_port(local.port);
   coordinator.count_fallback(Fallback::kNoAcceptor);
   // The pointers stay, for a thread that is about to look through them; the state is what counts.
   theirs = nullptr;
@@ -425,6 +433,13 @@ void TcpSocket::let_go() {
 
 bool TcpSocket::wind_up() {
   attach();
+  if ((my_state() & kReset) == 0 && (remote_state() & kRedirect) != 0) {
+    redirect(false, false);  // closed before anybody accepted it: its bytes are to arrive all the same
+    if (state != TcpState::kConnected) {
+      destroy_socket(this);
+      return true;
+    }
+  }
   bool over = dead || (theirs != nullptr && (theirs->state.load(std::memory_order_acquire) & kClosed) != 0);
   if (!over) return false;
   free_rings();

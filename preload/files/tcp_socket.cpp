@@ -57,6 +57,8 @@ long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline&
 
 uint32_t TcpSocket::remote_state() const {
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
+  // Sent away: the slot's other words are an earlier connection's. What is shared cannot move.
+  if ((s & kRedirect) != 0 && !dead) return initiator && !shared ? kRedirect : kFin | kClosed | kReset;
   // Closed with bytes unread is a reset; the peer itself may not have seen that there were any.
   if ((s & kClosed) != 0 && theirs->head.load(std::memory_order_acquire) != mine->tail.load(std::memory_order_relaxed))
     s |= kReset;
@@ -136,7 +138,7 @@ template <class Ready>
 int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& deadline,
                                 uint32_t seen_unrestarted, Ready&& ready) {
   uint32_t seen = signal_counts.any;
-  auto news = [&] { return ready() || coordinator.has_packets(); };
+  auto news = [&] { return ready() || coordinator.has_packets() || peers.is_unfinished(); };
   if (!Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
     if (theirs == nullptr || !pair->peer_attached()) {
@@ -169,7 +171,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       }
     }
   }
-  if (coordinator.has_packets() || theirs == nullptr || !coordinator.connected()) {
+  if (coordinator.has_packets() || theirs == nullptr || !coordinator.connected() || peers.is_unfinished()) {
     Guard guard(control_lock);
     peers.drain();
     attach();

@@ -3,6 +3,7 @@
 from echo import EchoClient, EchoServer, check, run, wait_for_traffic, wait_random, wait_until
 
 ROUNDS = 36
+FIRST_WORDS_ROUNDS = 40
 
 
 def no_client_notices(rig):
@@ -28,4 +29,26 @@ def no_client_notices(rig):
     rig.check_nothing_left()
 
 
-run(no_client_notices, seconds=80)
+def first_words_are_not_lost(rig):
+    """It dies while processes meet: what was on its way to either is sent again."""
+    server = EchoServer(rig, "epoll")
+    for _ in range(FIRST_WORDS_ROUNDS):
+        clients = [EchoClient(rig, server.port, connections=2, messages=2) for _ in range(3)]
+        wait_random(rig, 0.04)
+        rig.coordinator.kill()
+        wait_random(rig, 0.02)
+        rig.start_coordinator()
+        wait_for_traffic(clients)
+        for client in clients:
+            figures = client.finish()
+            check(figures["deaths"] == 0, f"a client noticed: {figures}")
+    server.process.kill()
+    rig.check_nothing_left()
+
+
+def all_of_it(rig):
+    no_client_notices(rig)
+    first_words_are_not_lost(rig)
+
+
+run(all_of_it, seconds=130)
