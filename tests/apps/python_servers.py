@@ -12,8 +12,7 @@ MIXED = ((True, True), (True, False), (False, True))
 def all_sorts_talk(rig):
     documents = os.path.join(rig.directory, "documents")
     paths = write_documents(documents, {"page": 5000, "picture": 700_000})
-    # "forks": docs/divergences.md, "A server that forks for each connection".
-    for kind in ("threads", "asyncio"):
+    for kind in ("threads", "forks", "asyncio"):
         for server_preloaded, client_preloaded in MIXED:
             talk(rig, kind, server_preloaded, client_preloaded)
     for server_preloaded, client_preloaded in MIXED:

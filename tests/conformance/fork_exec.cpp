@@ -158,6 +158,18 @@ TEST("a connection waits in the backlog until a later child accepts it") {
   CHECK_EQ(read_to_end(client), "early");
 }
 
+TEST("what a client wrote and closed before the fork reaches the child that accepts") {
+  Listener listener = make_listener();
+  int client = connect_to(listener.port);
+  write_all(client, "left behind");
+  CHECK_OK(close(client));
+  pid_t child = in_child([&] {
+    int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+    CHECK_EQ(read_to_end(fd), "left behind");
+  });
+  CHECK_EQ(wait_exit(child), 0);
+}
+
 TEST("a pre-fork server of four children serves 200 connections") {
   Listener listener = make_listener();
   std::vector<pid_t> children;
