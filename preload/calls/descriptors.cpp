@@ -90,6 +90,12 @@ int do_fcntl(int fd, int command, void* argument) {
   return r;
 }
 
+inline int call_fcntl(int fd, int command, void* argument) {
+  be_ready();
+  if (descriptors.peek(fd) == nullptr) [[likely]] return libc.fcntl(fd, command, argument);
+  return finish(do_fcntl(fd, command, argument));
+}
+
 int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
   bool connected = s.state == TcpState::kConnected;
   switch (request) {
@@ -166,9 +172,7 @@ INTERPOSE(int, fcntl, (int fd, int command, ...)) {
   va_start(list, command);
   void* argument = va_arg(list, void*);
   va_end(list);
-  be_ready();
-  if (descriptors.peek(fd) == nullptr) return libc.fcntl(fd, command, argument);
-  return finish(do_fcntl(fd, command, argument));
+  return call_fcntl(fd, command, argument);
 }
 
 INTERPOSE(int, fcntl64, (int fd, int command, ...)) {
@@ -176,7 +180,7 @@ INTERPOSE(int, fcntl64, (int fd, int command, ...)) {
   va_start(list, command);
   void* argument = va_arg(list, void*);
   va_end(list);
-  return fcntl(fd, command, argument);
+  return call_fcntl(fd, command, argument);
 }
 
 INTERPOSE(int, ioctl, (int fd, unsigned long request, ...)) {

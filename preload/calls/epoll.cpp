@@ -33,16 +33,18 @@ template <class Kernel>
 int wait(int epfd, epoll_event* events, int max, Deadline (*deadline)(const void*), const void* timeout,
          const sigset_t* mask, Kernel&& kernel) {
   be_ready();
-  if (descriptors.peek(epfd) == nullptr) return kernel();
+  // No reference yet: if the set is closed meanwhile, its memory is still a set's.
+  EpollSet* plain = set_of(descriptors.peek(epfd));
+  if (plain == nullptr) return kernel();
+  if (plain->is_kernels()) {
+    int n = kernel();
+    if (n <= 0) return n;
+    if (int kept = plain->drop_wakers(events, n); kept != 0) return kept;
+    // Something of ours was added meanwhile, and woke this thread.
+  }
   FileReference f(epfd);
   EpollSet* set = set_of(f.get());
   if (set == nullptr) return kernel();
-  if (set->is_kernels()) {
-    int n = kernel();
-    int kept = set->drop_wakers(events, n);
-    if (kept != 0 || n == 0) return kept;
-    // Something of ours was added meanwhile, and woke this thread.
-  }
   return finish(set->wait(events, max, deadline(timeout), mask));
 }
 
