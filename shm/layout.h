@@ -71,6 +71,7 @@ enum SlotState : uint32_t {
   kAccepted = 8,   // accept() has returned this connection
   kRedirect = 16,  // never accepted here: connect again, elsewhere
   kDeaf = 32,      // shutdown(SHUT_RD) was called; only this side's processes care
+  kUrgent = 64,    // Slot::urgent says something, or did
 };
 
 enum Wants : uint32_t {
@@ -108,6 +109,9 @@ struct alignas(kCacheLine) Slot {
   // Line 3: the domains that hold this side open (0: free entry).
   alignas(kCacheLine) Shared<DomainId> holders[kHolders];
   Shared<uint32_t> holders_overflow;  // set once more processes shared than fit
+  // The position after the last urgent byte (send(2), MSG_OOB), written before the byte is
+  // published; 0: there was none. The byte itself is in the stream.
+  Shared<uint64_t> urgent;
 };
 static_assert(sizeof(Slot) == 4 * kCacheLine && offsetof(Slot, head) == kCacheLine);
 static_assert(sizeof(RingRef) == 16 && sizeof(SocketName) == 20);

@@ -108,7 +108,12 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       if (!connected) break;
       if (argument == nullptr) return -EFAULT;
       if (s.theirs == nullptr) s.reach_peer();
-      *static_cast<int*>(argument) = int(s.readable_bytes());
+      *static_cast<int*>(argument) = int(s.readable_to_mark());
+      return 0;
+    case SIOCATMARK:
+      if (!connected) break;
+      if (argument == nullptr) return -EFAULT;
+      *static_cast<int*>(argument) = s.at_mark();
       return 0;
     case SIOCOUTQ:
     case SIOCOUTQNSD:

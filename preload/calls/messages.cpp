@@ -11,7 +11,7 @@ ssize_t receive_message(TcpSocket& s, msghdr* m, int flags) {
   if (n < 0) return n;
   m->msg_namelen = 0;  // as tcp_recvmsg leaves it on a connected socket
   m->msg_controllen = 0;
-  m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+  m->msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
   return n;
 }
 

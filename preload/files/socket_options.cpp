@@ -78,6 +78,7 @@ constexpr Option kOptions[] = {
     FLAG(IPPROTO_TCP, TCP_CORK, cork),
     FLAG(IPPROTO_TCP, TCP_QUICKACK, quickack),
     FLAG(SOL_SOCKET, SO_KEEPALIVE, keepalive),
+    FLAG(SOL_SOCKET, SO_OOBINLINE, urgent_inline),
     {SOL_SOCKET, SO_ERROR, 0, [](TcpSocket& s) { return Value::of(s.take_error()); }, nullptr},
     {SOL_SOCKET, SO_ACCEPTCONN, 0,
      [](TcpSocket& s) { return Value::of(int(s.state == TcpState::kListening)); }, nullptr},

@@ -23,6 +23,7 @@ namespace {
 
 constinit Pool<TcpSocket> pool;
 constexpr int kRedirectTries = 16;
+constexpr int64_t kKernelMs = 1000;
 
 // A socket of UDP can be bound to an address of this host and to no other.
 bool is_local(const SocketName& n) {
@@ -75,6 +76,7 @@ void clear_slot(Slot& s) {
   for (Shared<DomainId>& h : s.holders) h.store(kNobody, relaxed);
   s.holders[0].store(coordinator.self(), relaxed);
   s.holders_overflow.store(0, relaxed);
+  s.urgent.store(0, relaxed);
 }
 
 }  // namespace
@@ -207,6 +209,7 @@ void TcpSocket::begin(Pair& p, uint32_t index, uint32_t listener_asked, const So
   theirs = nullptr;
   head_seen = 0;
   last_push = 0;
+  urgent_taken = 0;
   local = from;
   remote = to;
   generation = mine->generation.load(std::memory_order_relaxed) + 1;  // ours alone
@@ -324,6 +327,7 @@ void TcpSocket::redirect_locked() {
     memcpy(copy + at + p.first_bytes, p.second, p.second_bytes);
     at += p.bytes();
   }
+  uint64_t urgent = mine->urgent.load(std::memory_order_relaxed);               // ours
   bool finished = (mine->state.load(std::memory_order_relaxed) & kFin) != 0;  // ours
   DomainId avoid = pair->peer();
   uint32_t avoid_listener = mine->listener;
@@ -352,6 +356,7 @@ void TcpSocket::redirect_locked() {
     leave_for_kernel(kernel_fd);
   } else {
     begin(*route->pair, index, route->listener, local, remote);
+    if (urgent != 0) mark_urgent(urgent);
     ByteProducer out(pair->out(), *mine, nullptr, head_seen);
     for (uint64_t at = 0; at < sent;) {
       iovec iov{copy + at, size_t(sent - at)};
@@ -366,24 +371,46 @@ void TcpSocket::redirect_locked() {
   free(copy);
 }
 
+namespace {
+
+bool wait_writable(int fd, const Deadline& deadline) {
+  while (!deadline.passed()) {
+    timespec left = deadline.left();
+    pollfd p{fd, POLLOUT, 0};
+    if (libc.ppoll(&p, 1, &left, nullptr) > 0) return (p.revents & (POLLERR | POLLHUP)) == 0;
+  }
+  return false;
+}
+
+bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
+  for (uint64_t at = 0; at < n;) {
+    ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
+    if (k > 0) at += uint64_t(k);
+    else if (k == 0 || errno != EAGAIN || !wait_writable(fd, deadline)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 // No process with the shim accepts there any more: perhaps one without it does. A kernel
-// socket that is connected and has been sent the bytes; or -1.
+// socket that is connected and has been sent the bytes; or -1. All this is done under the lock, so
+// that a listener whose backlog is full, or that does not read, may not hold us up for long.
 int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished) const {
   sockaddr_storage to;
   socklen_t length = sizeof to;
   format_name(remote, family, reinterpret_cast<sockaddr*>(&to), &length);
-  int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0 || libc.connect(fd, reinterpret_cast<sockaddr*>(&to), length) != 0) {
-    if (fd >= 0) libc.close(fd);
+  int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
+  Deadline deadline = Deadline::in_ms(kKernelMs);
+  bool connected = libc.connect(fd, reinterpret_cast<sockaddr*>(&to), length) == 0 ||
+                   (errno == EINPROGRESS && wait_writable(fd, deadline));
+  if (!connected || !send_all(fd, bytes, n, deadline)) {
+    libc.close(fd);
     return -1;
   }
-  for (uint64_t at = 0; at < n;) {
-    ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
-    if (k <= 0) break;
-    at += uint64_t(k);
-  }
   if (finished) libc.shutdown(fd, SHUT_WR);
-  if (nonblocking) libc.fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+  if (!nonblocking) libc.fcntl(fd, F_SETFL, O_RDWR);
   return fd;
 }
 

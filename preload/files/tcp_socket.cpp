@@ -88,6 +88,59 @@ int64_t TcpSocket::readable_bytes() const {
   return n < 0 ? 0 : n;
 }
 
+// ---- urgent bytes: tcp(7), and RFC 6093 for what is left of them -----------------------------
+
+// How far the urgent byte is ahead; negative: there is none ahead.
+int64_t TcpSocket::bytes_to_mark() const {
+  if (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kUrgent) == 0) return -1;
+  uint64_t end = theirs->urgent.load(std::memory_order_acquire);
+  return end == 0 ? -1 : int64_t(end - 1 - mine->head.load(std::memory_order_relaxed));  // ours
+}
+
+// Whether recv(MSG_OOB) would find it; it may be announced before it is there.
+bool TcpSocket::has_urgent_byte() const {
+  int64_t mark = bytes_to_mark();
+  return mark >= 0 && !urgent_inline && mark < readable_bytes() &&
+         urgent_taken != theirs->urgent.load(std::memory_order_acquire);
+}
+
+int64_t TcpSocket::readable_to_mark() const {
+  int64_t n = readable_bytes(), mark = bytes_to_mark();
+  return mark >= 0 && mark < n && !urgent_inline ? mark : n;
+}
+
+bool TcpSocket::is_readable() const {
+  int64_t n = readable_bytes();
+  return n > (n > 0 && !urgent_inline && bytes_to_mark() == 0 ? 1 : 0);
+}
+
+ssize_t TcpSocket::receive_urgent(const iovec* iov, int count, int flags) {
+  if (theirs == nullptr) reach_peer();
+  int64_t mark = bytes_to_mark();
+  bool taken = mark >= 0 && urgent_taken == theirs->urgent.load(std::memory_order_acquire);
+  if (urgent_inline || mark < 0 || taken) return -EINVAL;
+  if (!has_urgent_byte()) return (remote_state() & kFin) != 0 || shut_read() ? 0 : -EAGAIN;
+  Pieces<const std::byte> p;
+  ByteConsumer in(pair->in(), *theirs, *mine);
+  if (in.observe(p, uint64_t(mark)) != 0 || p.bytes() == 0) return -EAGAIN;
+  if ((flags & MSG_PEEK) == 0) urgent_taken = theirs->urgent.load(std::memory_order_acquire);
+  if (total_bytes(iov, count) == 0) return 0;
+  IovCursor(iov, count, 0).scatter(p.first, 1);
+  return 1;
+}
+
+void TcpSocket::mark_urgent(uint64_t end) {
+  mine->urgent.store(end, std::memory_order_release);
+  mine->state.fetch_or(kUrgent, std::memory_order_release);
+}
+
+// The last byte of a send with MSG_OOB. Announced before it is published: nobody reads past it.
+size_t TcpSocket::send_urgent(const iovec* iov, int count, size_t skip) {
+  if (make_space(1) == 0) return 0;
+  mark_urgent(mine->tail.load(std::memory_order_relaxed) + 1);  // ours
+  return size_t(send_now(iov, count, skip, 1));
+}
+
 int64_t TcpSocket::outstanding_bytes() {
   // What fits a receive buffer of ordinary size has arrived: the kernel would have its ACK.
   constexpr int64_t kReceived = 128 * 1024;
@@ -111,7 +164,8 @@ uint32_t TcpSocket::poll_events() {
   note_reset(remote);
   uint32_t events = 0;
   bool ended = (remote & (kFin | kReset)) != 0 || shut_read();
-  if (ended || readable_bytes() > 0) events |= EPOLLIN | EPOLLRDNORM;
+  if (ended || is_readable()) events |= EPOLLIN | EPOLLRDNORM;
+  if (has_urgent_byte()) events |= EPOLLPRI;
   if (ended) events |= EPOLLRDHUP;
   if (reset_noted || (ended && shut_write())) events |= EPOLLHUP;
   if (error.load(std::memory_order_relaxed) != 0) events |= EPOLLERR;  // a report, looked at again
@@ -184,7 +238,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
 
 int TcpSocket::wait_for_bytes(const Deadline& deadline, uint32_t seen_unrestarted) {
   auto ready = [this] {
-    return readable_bytes() != 0 || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
+    return is_readable() || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
   return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, ready);
 }
@@ -209,8 +263,11 @@ void TcpSocket::wake_peer(uint32_t wants) {
 
 ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
   if (state != TcpState::kConnected) return -ENOTCONN;
-  if ((flags & MSG_OOB) != 0) return -EINVAL;
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
+  if ((flags & MSG_OOB) != 0) {
+    DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+    return state != TcpState::kConnected ? kNowTheKernels : receive_urgent(iov, count, flags);
+  }
   size_t total = total_bytes(iov, count);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   bool all = (flags & MSG_WAITALL) != 0;
@@ -226,7 +283,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
     }
     if (state != TcpState::kConnected) return kNowTheKernels;
     if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
-    if (n > 0 && (!all || done == total)) return ssize_t(done);
+    if (n > 0 && (!all || done == total || at_mark())) return ssize_t(done);
     if (n != -EAGAIN && n <= 0) return done > 0 ? ssize_t(done) : n;
     if (!wait || (n == -EAGAIN && done > 0 && !all)) return done > 0 ? ssize_t(done) : -EAGAIN;
     int error = wait_for_bytes(deadline, unrestarted);
@@ -247,13 +304,26 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
   size_t done = 0;
   int64_t available = in.available();
   if (available > 0 && left == 0) return 0;
+  // A read that begins at the urgent byte begins after it; any other ends there.
+  bool at_urgent = available > 0 && bytes_to_mark() == 0;
+  size_t passed = at_urgent && !urgent_inline ? 1 : 0;
+  if (passed != 0 && !peek) {
+    in.retire(1);
+    at_urgent = false;
+    passed = 0;
+  }
   while (left > 0 && available >= 0) {
     Pieces<const std::byte> p;
-    if (in.observe(p, peek ? done : 0) != 0) {
+    if (in.observe(p, peek ? done + passed : 0) != 0) {
       available = -EPROTO;
       break;
     }
     size_t n = p.bytes();
+    // Looked at after the bytes: a mark among them has been announced by now.
+    if (int64_t mark = at_urgent ? -1 : bytes_to_mark(); mark >= 0) {
+      uint64_t ahead = uint64_t(mark) - (peek ? done : 0);
+      if (n > ahead) n = ahead;
+    }
     if (n == 0) break;
     if (n > left) n = left;
     if (n > kPieceBytes) n = kPieceBytes;
@@ -267,6 +337,7 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     done += n;
     left -= n;
     if (!peek) {
+      at_urgent = false;
       in.retire(n);
       after_retire(uint64_t(available));
     }
@@ -309,7 +380,7 @@ int TcpSocket::send_error(int flags) {
 
 ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
   if (state != TcpState::kConnected) return send_error(flags);
-  if ((flags & MSG_OOB) != 0) return -EOPNOTSUPP;
+  bool urgent = (flags & MSG_OOB) != 0;
   size_t total = total_bytes(iov, count);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   uint32_t unrestarted = signal_counts.unrestarted;
@@ -333,7 +404,9 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
         error.store(EPIPE, std::memory_order_relaxed);  // told once
         return ssize_t(total);
       }
-      done += size_t(send_now(iov, count, done));
+      size_t plain = urgent && total > 0 ? total - 1 : total;
+      done += size_t(send_now(iov, count, done, plain - done));
+      if (done < total && done == plain) done += send_urgent(iov, count, done);
     }
     if (done == total) return ssize_t(done);
     if (!wait) {
@@ -349,10 +422,11 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
   }
 }
 
-ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip) {
+ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip, size_t at_most) {
   ByteProducer out(pair->out(), *mine, theirs, head_seen);
   IovCursor cursor(iov, count, skip);
   size_t left = total_bytes(iov, count) - skip;
+  if (left > at_most) left = at_most;
   size_t done = 0;
   while (left > 0) {
     size_t n = make_space(left);

@@ -42,7 +42,9 @@ class TcpSocket : public File {
   ssize_t send(const iovec* iov, int count, int flags);
   ssize_t send_file(int from, off_t* offset, size_t n);
   int shut_down(int how);
-  int64_t readable_bytes() const;  // FIONREAD
+  int64_t readable_bytes() const;
+  int64_t readable_to_mark() const;  // FIONREAD
+  bool at_mark() const { return bytes_to_mark() == 0; }
   int64_t outstanding_bytes();     // SIOCOUTQ
   bool shut_read() const { return (my_state() & shm::kDeaf) != 0; }
   bool shut_write() const { return (my_state() & shm::kFin) != 0; }
@@ -86,6 +88,7 @@ class TcpSocket : public File {
   bool nonblocking = false;
   bool initiator = false;
   bool connect_reported = true;  // false: a later connect() says once that it worked
+  bool urgent_inline = false;  // SO_OOBINLINE
   bool nodelay = false, cork = false, keepalive = false, reuse_address = false, quickack = true;
   bool counted = true;        // in this process's gauge of open connections
   bool closed = false;        // let_go was called
@@ -110,6 +113,7 @@ class TcpSocket : public File {
   shm::Slot* theirs = nullptr;  // null until the peer has taken the slot
   uint64_t head_seen = 0;
   uint64_t last_push = 0;
+  uint64_t urgent_taken = 0;    // Slot::urgent of the byte that MSG_OOB has read
   shm::RingRef old_ring{};      // to give back after the next handover; size_log2 0: none
   shm::SocketName local{}, remote{};
 
@@ -127,16 +131,25 @@ class TcpSocket : public File {
   uint64_t scanned_tail = 0, scanned_head = 0;
   uint32_t scanned_state = 0;
 
-  bool has_ended() const { return reset_noted || (shut_write() && (remote_state() & shm::kFin) != 0); }
+  bool has_ended() const {
+    uint32_t remote = remote_state();
+    return reset_noted || (remote & shm::kReset) != 0 || (shut_write() && (remote & shm::kFin) != 0);
+  }
   // Looks whether the peer has taken the slot meanwhile.
   void reach_peer();
 
  private:
   uint32_t my_state() const { return mine != nullptr ? mine->state.load(std::memory_order_relaxed) : 0; }  // ours
   uint32_t remote_state() const;
+  int64_t bytes_to_mark() const;
+  bool has_urgent_byte() const;
+  bool is_readable() const;
+  ssize_t receive_urgent(const iovec* iov, int count, int flags);
+  void mark_urgent(uint64_t end);
+  size_t send_urgent(const iovec* iov, int count, size_t skip);
   void note_reset(uint32_t remote);
   ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags);
-  ssize_t send_now(const iovec* iov, int count, size_t skip);
+  ssize_t send_now(const iovec* iov, int count, size_t skip, size_t at_most = SIZE_MAX);
   bool writable();
   size_t make_space(size_t wanted);
   bool grow(size_t wanted);

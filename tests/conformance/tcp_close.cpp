@@ -233,6 +233,19 @@ TEST_EVERYWHERE("a reset lets bytes be read that had arrived before it") {
   CHECK_EQ(read_error(fd), ECONNRESET);
 }
 
+TEST_EVERYWHERE("a reset socket has no peer, though bytes are left") {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("abc");
+  eventually([fd = fd] { return unread(fd) == 3; });
+  peer.reset();
+  sockaddr_storage name;
+  eventually([&, fd = fd] {
+    socklen_t length = sizeof name;
+    return getpeername(fd, reinterpret_cast<sockaddr*>(&name), &length) == -1 && errno == ENOTCONN;
+  });
+  CHECK_EQ(read_once(fd), "abc");
+}
+
 TEST_EVERYWHERE("a reset wakes a blocked read and a blocked write") {
   auto [fd, peer] = connect_peer(where);
   Worker reader([fd = fd] {

@@ -530,6 +530,67 @@ TEST("MSG_OOB reads the urgent byte once, POLLPRI announces it") {
   CHECK_EQ(at_mark, 1);
 }
 
+TEST("a read stops at the urgent byte, the next one leaves it out") {
+  auto [client, server] = make_pair();
+  CHECK_EQ(send(client, "ab!", 3, MSG_OOB), 3);
+  write_all(client, "cd");
+  eventually([fd = server] { return unread(fd) == 2; });
+  char peeked[8];
+  CHECK_EQ(recv(server, peeked, sizeof peeked, MSG_PEEK), 2);
+  CHECK_EQ(read_once(server), "ab");
+  CHECK_EQ(read_exactly(server, 2), "cd");
+  char byte;
+  CHECK_ERRNO(recv(server, &byte, 1, MSG_OOB), EINVAL);
+}
+
+TEST("MSG_WAITALL stops at the urgent byte too") {
+  auto [client, server] = make_pair();
+  CHECK_EQ(send(client, "ab!", 3, MSG_OOB), 3);
+  write_all(client, "cd");
+  await(server, POLLPRI);
+  char bytes[8];
+  CHECK_EQ(recv(server, bytes, 4, MSG_WAITALL), 2);
+  CHECK_EQ(recv(server, bytes, 2, MSG_WAITALL), 2);
+}
+
+TEST("an urgent byte alone does not make a socket readable") {
+  auto [client, server] = make_pair();
+  CHECK_EQ(send(client, "!", 1, MSG_OOB), 1);
+  CHECK_EQ(await(server, POLLIN | POLLPRI), POLLPRI);
+  CHECK_EQ(unread(server), 0);
+  char byte;
+  CHECK_ERRNO(recv(server, &byte, 1, MSG_DONTWAIT), EAGAIN);
+  CHECK_EQ(close(client), 0);
+  CHECK_EQ(read_to_end(server), "");
+}
+
+TEST("SO_OOBINLINE keeps the urgent byte in the stream, and the mark before it") {
+  auto [client, server] = make_pair();
+  int on = 1;
+  CHECK_OK(setsockopt(server, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on));
+  CHECK_EQ(send(client, "ab!", 3, MSG_OOB), 3);
+  write_all(client, "cd");
+  eventually([fd = server] { return unread(fd) == 5; });
+  char byte;
+  CHECK_ERRNO(recv(server, &byte, 1, MSG_OOB), EINVAL);
+  CHECK_EQ(read_once(server), "ab");
+  int at_mark = 0;
+  CHECK_OK(ioctl(server, SIOCATMARK, &at_mark));
+  CHECK_EQ(at_mark, 1);
+  CHECK_EQ(read_exactly(server, 3), "!cd");
+}
+
+TEST("only the last of several urgent bytes is one") {
+  auto [client, server] = make_pair();
+  CHECK_EQ(send(client, "xa", 2, MSG_OOB), 2);
+  CHECK_EQ(send(client, "b", 1, MSG_OOB), 1);
+  eventually([fd = server] { return unread(fd) == 2; });
+  char byte = 0;
+  CHECK_EQ(recv(server, &byte, 1, MSG_OOB), 1);
+  CHECK_EQ(byte, 'b');
+  CHECK_EQ(read_once(server), "xa");
+}
+
 TEST("the error queue is empty") {
   auto [client, server] = make_pair();
   char byte;
