@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -62,7 +61,7 @@ void Acceptor::admit(Descriptor socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
   if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return;
-  if (clients_.connections_of(peer.uid) >= most_connections_per_uid()) return;
+  if (!clients_.has_room_for(peer.uid)) return;
   int fd = socket.get();
   Client& client = clients_.add(std::move(socket), peer.uid, peer.pid);
   if (!events_.add(fd, Source::kSocket, client.serial)) clients_.doom(client);
@@ -74,13 +73,6 @@ void Acceptor::turn_away_one() {
   Descriptor refused(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   refused.close();
   spare_ = open_spare();
-}
-
-// A client needs four descriptors and two for each peer; no user may take them all.
-uint32_t Acceptor::most_connections_per_uid() const {
-  rlimit limit{};
-  getrlimit(RLIMIT_NOFILE, &limit);
-  return uint32_t(limit.rlim_cur / 5);
 }
 
 }  // namespace sluice::monitor

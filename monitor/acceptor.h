@@ -21,7 +21,6 @@ class Acceptor {
  private:
   void admit(Descriptor socket);
   void turn_away_one();
-  uint32_t most_connections_per_uid() const;
 
   Events& events_;
   Clients& clients_;

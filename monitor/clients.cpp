@@ -1,5 +1,7 @@
 #include "monitor/clients.h"
 
+#include <sys/resource.h>
+
 namespace sluice::monitor {
 
 Client& Clients::add(Descriptor socket, uint32_t uid, int32_t pid) {
@@ -48,9 +50,12 @@ Client* Clients::next_doomed() {
   return by_serial(serial);
 }
 
-uint32_t Clients::connections_of(uint32_t uid) const {
+// A client needs four descriptors and two for each peer; no user may take them all.
+bool Clients::has_room_for(uint32_t uid) const {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
   auto found = connections_of_.find(uid);
-  return found == connections_of_.end() ? 0 : found->second;
+  return found == connections_of_.end() || found->second < limit.rlim_cur / 5;
 }
 
 }  // namespace sluice::monitor

@@ -65,7 +65,8 @@ class Clients {
   void doom(Client& client);
   Client* next_doomed();
 
-  uint32_t connections_of(uint32_t uid) const;
+  // Whether this user may have another connection.
+  bool has_room_for(uint32_t uid) const;
   template <class Visit>
   void for_each(Visit visit) {
     for (auto& [serial, client] : by_serial_) visit(*client);

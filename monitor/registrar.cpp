@@ -23,6 +23,15 @@ bool is_eventfd(int fd) {
   return n > 0 && strcmp(target, "anon_inode:[eventfd]") == 0;
 }
 
+int option(int fd, int name) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
+}
+
+// On anything else a message could wait, or mean something.
+bool is_channel(int fd) { return option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_SEQPACKET; }
+
 }  // namespace
 
 // ---- hello --------------------------------------------------------------------------------
@@ -122,24 +131,25 @@ void Registrar::refuse(Client& client, int error) {
 
 // ---- fork ---------------------------------------------------------------------------------
 
-void Registrar::reserve(Client& client, const InPacket& packet) {
-  DomainId parent = packet.header.domain;
-  Client* p = clients_.by_domain(parent);
-  // The kernel vouches for the pid; the uid may have changed since the parent registered.
-  bool is_parent =
-      p != nullptr && !p->doomed && p->stage == Stage::kWelcomed && p->pid == client.pid;
-  bool is_allowed = client.stage == Stage::kStranger && is_parent;
-  DomainId child = is_allowed ? core_.reserve(parent) : shm::kNobody;
+// Who may ask is settled by the channel: a vfork child, too, speaks through its parent's.
+void Registrar::reserve(Client& parent, InPacket& packet) {
+  if (packet.fds.size() != 1 || !is_channel(packet.fds[0].get())) return clients_.doom(parent);
+  int fd = packet.fds[0].get();
+  bool has_domain = !parent.doomed && parent.stage != Stage::kStranger;
+  bool fits = clients_.has_room_for(parent.uid);
+  Client& client = clients_.add(std::move(packet.fds[0]), parent.uid, parent.pid);
+  if (!events_.add(fd, Source::kSocket, client.serial)) return clients_.doom(client);
+  DomainId child = has_domain && fits ? core_.reserve(parent.domain) : shm::kNobody;
   if (child == shm::kNobody) {
-    post_.send(client, make_packet(shm::kReserved, 0, 0, 0, is_allowed ? ENOSPC : EPERM));
+    post_.send(client, make_packet(shm::kReserved, 0, 0, 0, has_domain ? ENOSPC : EPERM));
     return post_.dismiss(client);
   }
   client.stage = Stage::kReserved;
   clients_.enter_domain(client, child);
-  pairs_.inherit(child, parent);
+  pairs_.inherit(child, parent.domain);
   // The hello will come from another process.
   int on = 1;
-  setsockopt(client.socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
   post_.send(client, make_packet(shm::kReserved, child));
 }
 

@@ -31,7 +31,7 @@ class Registrar {
   void serve(Transport& transport) { transport_ = &transport; }
 
   void hello(Client& client, InPacket& packet);
-  void reserve(Client& client, const InPacket& packet);
+  void reserve(Client& parent, InPacket& packet);
   void region(Client& client, InPacket& packet);
   void announce_pair(Client& client, const InPacket& packet);
 

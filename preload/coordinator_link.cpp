@@ -80,6 +80,12 @@ Packet make_packet(uint16_t type, DomainId domain, uint32_t value = 0, uint32_t 
   return {kMagic, kProtocolVersion, type, 0, domain, value, value2, 0};
 }
 
+void limit_waits(int socket) {
+  timeval limit{1, 0};
+  libc.setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  libc.setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
 void complain(const char* directory, const char* what) {
   char line[256];
   int n = snprintf(line, sizeof line, "sluice: %s: %s; staying on the kernel\n", directory, what);
@@ -100,9 +106,7 @@ bool CoordinatorLink::connect_socket(int& socket) {
   snprintf(a.sun_path, sizeof a.sun_path, "%s/%s", directory_path_, kSocketName);
   int s = libc.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (s < 0) return false;
-  timeval limit{1, 0};
-  libc.setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  libc.setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  limit_waits(s);
   if (libc.connect(s, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0) {
     libc.close(s);
     return false;
@@ -188,7 +192,7 @@ bool CoordinatorLink::ensure() {
   if (reserved_ >= 0) {  // a forked child: its socket was opened by its parent
     int socket = reserved_;
     reserved_ = -1;
-    if (hello(socket, reserved_id_)) return true;
+    if (hello(socket, self_)) return true;
     close_own(socket);
     was_connected_ = true;  // by our parent: the next coordinator hears of what we inherited
     return false;
@@ -350,30 +354,36 @@ void CoordinatorLink::set_sleeping(bool asleep) {
 }
 
 DomainId CoordinatorLink::reserve() {
-  reserved_id_ = kNobody;
-  if (socket_ < 0 || !connect_socket(reserved_)) return kNobody;
+  child_id_ = kNobody;
+  int channel = socket_ >= 0 ? socket_ : reserved_;
+  int ends[2];
+  RaisedLimit raised;
+  if (channel < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return kNobody;
+  child_ = move_high(ends[0]);
+  limit_waits(child_);
+  int sent = send_packet(channel, make_packet(kReserve, self_), &ends[1], 1);
+  libc.close(ends[1]);
   ReceivedPacket r;
-  bool answered = send_packet(reserved_, make_packet(kReserve, self_), nullptr, 0) == 0 &&
-                  receive_packet(reserved_, r, 0) == 0 && r.packet.type == kReserved &&
+  bool answered = sent == 0 && receive_packet(child_, r, 0) == 0 && r.packet.type == kReserved &&
                   r.packet.status == 0;
-  if (!answered) {
-    drop_reserved();
-    return kNobody;
-  }
-  return reserved_id_ = r.packet.domain;
+  if (answered) return child_id_ = r.packet.domain;
+  drop_child();
+  return kNobody;
 }
 
-void CoordinatorLink::drop_reserved() {
-  close_own(reserved_);
-  reserved_ = -1;
+void CoordinatorLink::drop_child() {
+  close_own(child_);
+  child_ = -1;
+  child_id_ = kNobody;
 }
 
-void CoordinatorLink::become_reserved() {
+void CoordinatorLink::become_child() {
   // The inherited mappings stay where the parent's threads might still be looking (they do
   // not exist here) until replaced; the parent's socket must go, or its death goes unseen.
   int parent_socket = socket_;
   socket_ = -1;
   close_own(parent_socket);
+  close_own(reserved_);
   close_own(bell_);
   bell_ = -1;
   if (client_ != nullptr) munmap(client_, kClientBytes);
@@ -383,7 +393,10 @@ void CoordinatorLink::become_reserved() {
   for (uint32_t i = 0; i < waiting_count_; ++i)
     for (int k = 0; k < waiting_[i].fd_count; ++k) close_own(waiting_[i].fds[k]);
   waiting_count_ = 0;
-  self_ = reserved_id_;
+  self_ = child_id_;
+  reserved_ = child_;
+  child_ = -1;
+  child_id_ = kNobody;
   was_connected_ = false;
   last_try_ns_ = 0;
   watch_socket(-1);

@@ -67,13 +67,12 @@ class CoordinatorLink {
   void count_fallback(shm::Fallback why) { count(shm::kFallbacks + uint32_t(why)); }
   void set_sleeping(bool asleep);
 
-  // fork: reserve() in the parent opens the child's own socket and gets its id (0: failed);
-  // become() in the child takes them; drop_reserved() in the parent.
+  // fork: reserve() in the parent makes the child's own socket and gets its id (0: failed);
+  // become_child() in the child takes them; drop_child() in the parent. Works in a vfork child too:
+  // the coordinator is asked through this process's own socket.
   shm::DomainId reserve();
-  void become_reserved();
-  void drop_reserved();
-  bool is_reserved() const { return reserved_ >= 0; }
-  void forget_reserved() { reserved_id_ = shm::kNobody; }
+  void become_child();
+  void drop_child();
 
  private:
   bool connect_socket(int& socket);
@@ -87,9 +86,10 @@ class CoordinatorLink {
 
   char directory_path_[108 - 32] = {};
   int socket_ = -1;
-  int reserved_ = -1;
+  int reserved_ = -1;  // of a forked child that has not registered yet
+  int child_ = -1;     // of the child that is being forked
   shm::DomainId self_ = shm::kNobody;
-  shm::DomainId reserved_id_ = shm::kNobody;
+  shm::DomainId child_id_ = shm::kNobody;
   bool shared_mode_ = false;
   shm::Protect protect_ = shm::Protect::kRegions;
   shm::ClientRegion* client_ = nullptr;

@@ -18,6 +18,8 @@ namespace sluice::preload {
 
 namespace {
 
+pid_t process_id = 0;
+
 bool holds_something() {
   bool any = listeners != nullptr;
   peers.each([&](Pair& p) { any |= p.connections() > 0; });
@@ -26,26 +28,21 @@ bool holds_something() {
 
 void before() {
   control_lock.lock();
-  // A child that has children of its own holds on to what it inherited by itself.
-  if (holds_something() && coordinator.is_reserved()) (void)coordinator.ensure();
-  coordinator.forget_reserved();
-  if (!coordinator.connected() || !holds_something()) return;
-  // What waits for accept() is for whichever process accepts: the kernel's backlog is common.
-  for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) l->no_longer_alone();
-  peers.drain();
-  peers.drain();  // and once more: what was sent away just now may have been our own
+  if (!holds_something()) return;
+  // A vfork child has its parent's memory, and descriptors that its parent does not have.
+  if (!in_vfork_child()) settle_before_fork();
   // The child is known to the coordinator before it exists, so that its death never goes unseen.
   if (shm::DomainId child = coordinator.reserve(); child != shm::kNobody) peers.share_with(child);
 }
 
 void in_parent() {
-  coordinator.drop_reserved();
+  coordinator.drop_child();
   control_lock.unlock();
 }
 
 void in_child() {
   control_lock.reset();
-  coordinator.become_reserved();
+  coordinator.become_child();
   peers.become_child();
   renew_bell();
   forget_all_routes();
@@ -59,8 +56,11 @@ void in_child() {
 
 }  // namespace
 
-namespace {
-pid_t process_id = 0;
+void settle_before_fork() {
+  // What waits for accept() is for whichever process accepts: the kernel's backlog is common.
+  for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) l->no_longer_alone();
+  peers.drain();
+  peers.drain();  // and once more: what was sent away just now may have been our own
 }
 
 bool in_vfork_child() { return process_id != 0 && pid_t(libc.syscall(SYS_getpid)) != process_id; }

@@ -6,6 +6,9 @@ namespace sluice::preload {
 // From now on forks are noticed, also those that libc makes itself (daemon, forkpty).
 void watch_forks();
 
+// What has to be done in the parent, whose descriptors may change by it. Under control_lock.
+void settle_before_fork();
+
 // Whether this is the child of a vfork, whose memory is its parent's: descriptors are its own,
 // but what we know of them must not change.
 bool in_vfork_child();

@@ -54,9 +54,10 @@ enum PacketType : uint16_t {
   // value: 0 divided, 1 shared. value2: 0 protect=none, 1 regions. status: 0 or errno
   // (EPROTO other version, EPERM not allowed, EBADF region not acceptable).
   kWelcome,
-  // Parent -> coordinator before fork, on a new socket that the child will inherit and keep.
-  // domain: the parent's id. Answer kReserved, domain: the child's id, alive from now on.
-  // The child may send kHello later, with that id, on that socket.
+  // Parent -> coordinator before fork. fds: one end of a socket pair (AF_UNIX, SEQPACKET) whose
+  // other end the child will inherit and keep. Answer there: kReserved, domain: the child's id,
+  // alive from now on. The child may send kHello later, with that id, on that socket. A child
+  // that has not said hello yet may reserve for children of its own.
   kReserve,
   kReserved,
   // Client -> coordinator. domain: peer; value: generation; fds: pair region (writer: the client).
