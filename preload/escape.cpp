@@ -1,186 +1,317 @@
 #include "preload/escape.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #include <iterator>
 
+#include "preload/carrier_loop.h"
 #include "preload/descriptor_table.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/fork.h"
 #include "preload/libc.h"
+#include "preload/materialize.h"
 #include "preload/peers.h"
 
-// The carrier is a small program of its own: it uses the wrappers like any other.
-extern "C" {
-ssize_t read(int, void*, size_t);
-ssize_t write(int, const void*, size_t);
-int poll(pollfd*, nfds_t, int);
-int shutdown(int, int);
-}
-
 namespace sluice::preload {
-namespace {
 
-// One direction: from a descriptor through a buffer to another.
-struct Flow {
-  int from, to;
-  size_t begin = 0, end = 0;
-  bool ended = false, over = false;
-  char buffer[64 * 1024];
-
-  short wanted_of(int fd) const {
-    return short((fd == from && !ended && end == 0 ? POLLIN : 0) | (fd == to && end > 0 ? POLLOUT : 0));
-  }
-  // Moves what can be moved without waiting.
-  void step() {
-    if (over) return;
-    if (end == 0 && !ended) {
-      ssize_t n = ::read(from, buffer, sizeof buffer);
-      if (n > 0) end = size_t(n);
-      else if (n == 0 || (errno != EAGAIN && errno != EINTR)) ended = true;
-    }
-    while (begin < end) {
-      ssize_t n = ::write(to, buffer + begin, end - begin);
-      if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-      if (n < 0) {
-        over = ended = true;
-        return;
-      }
-      begin += size_t(n);
-    }
-    begin = end = 0;
-    if (!ended) return;
-    // The program has closed it: so do we, and others who share the connection keep it. Or
-    // it has only finished writing.
-    pollfd p{from, 0, 0};
-    if (::poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) != 0) _exit(0);
-    ::shutdown(to, SHUT_WR);
-    over = true;
-  }
-};
-
-Flow there, back;
-
-void carry(int a, int b) {
-  signal(SIGPIPE, SIG_IGN);
-  for (int fd : {a, b}) fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
-  there.from = back.to = a;
-  there.to = back.from = b;
-  while (!there.over || !back.over) {
-    pollfd p[2] = {{a, short(there.wanted_of(a) | back.wanted_of(a)), 0},
-                   {b, short(there.wanted_of(b) | back.wanted_of(b)), 0}};
-    if (p[0].events == 0) p[0].fd = -1;  // the program's side is watched for its end in any case
-    if (::poll(p, 2, -1) < 0 && errno != EINTR) break;
-    there.step();
-    back.step();
-
-  }
-  _exit(0);
-}
-
-// In a vfork child's carrier the connection may sit at a number that the table does not know.
-void adopt(int fd, TcpSocket& s) {
-  Guard guard(control_lock);
-  if (descriptors.peek(fd) != &s) (void)descriptors.set(fd, &s);
-}
-
-// A descriptor whose other end is carried to and from the connection at `fd`. Or -1.
-int carried(int fd, TcpSocket& s) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return -1;
-  pid_t child = fork();
-  if (child == 0) {
-    if (fork() != 0) _exit(0);  // nobody's child: the program that is to come does not wait for it
-    setsid();
-    adopt(fd, s);
-    for (unsigned other = 0; other < descriptors.high_water(); ++other)
-      if (int(other) != fd && int(other) != ends[1]) close(int(other));
-    for (int other : {0, 1, 2})
-      if (other != fd && other != ends[1]) close(other);
-    carry(fd, ends[1]);
-  }
-  libc.close(ends[1]);
-  int status;
-  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (child > 0 && s.nonblocking) libc.fcntl(ends[0], F_SETFL, O_RDWR | O_NONBLOCK);
-  if (child > 0) return ends[0];
-  libc.close(ends[0]);
-  return -1;
-}
-
-// What takes the place of `s` behind `fd`; -1: nothing has to.
-int substitute(int fd, TcpSocket& s) {
-  if (s.state == TcpState::kConnected) return carried(fd, s);
-  if (s.real) return -1;
-  return libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
-}
-
-}  // namespace
+// ---- vfork children -----------------------------------------------------------------------
 
 namespace {
 
-// What a vfork child has made of its descriptors: the table is its parent's.
-struct Copy {
+// What vfork children have made of their descriptors: the table is their parent's. There may be
+// several at once, of different threads; what is left of one that is gone is never read.
+struct Note {
+  std::atomic<pid_t> of;
   int fd;
   File* file;
 };
-Copy vfork_copies[16];
-uint32_t vfork_copy_count = 0;
+constinit Note notes[64];
+std::atomic<uint32_t> next_note{0};
 
-// The file behind `fd` here, in a vfork child as well.
-File* file_at(int fd) {
-  for (uint32_t i = vfork_copy_count; i > 0; --i)
-    if (vfork_copies[i - 1].fd == fd) return vfork_copies[i - 1].file;
-  return descriptors.peek(fd);
-}
-
-bool stays_open(int fd, const File* f) {
-  int flags = libc.fcntl(fd, F_GETFD);
-  return f != nullptr && f->kind() == FileKind::kTcpSocket && flags >= 0 && (flags & FD_CLOEXEC) == 0;
+const Note* note_of(int fd) {
+  pid_t self = getpid();
+  const Note* newest = nullptr;
+  for (uint32_t end = next_note.load(std::memory_order_acquire), i = end > std::size(notes) ? end - uint32_t(std::size(notes)) : 0; i < end; ++i) {
+    const Note& n = notes[i % std::size(notes)];
+    if (n.of.load(std::memory_order_acquire) == self && n.fd == fd) newest = &n;
+  }
+  return newest;
 }
 
 }  // namespace
 
+void note_vfork_copy(int fd, File* f) {
+  Note& n = notes[next_note.fetch_add(1, std::memory_order_acq_rel) % std::size(notes)];
+  n.of.store(0, std::memory_order_relaxed);  // until it is whole
+  n.fd = fd;
+  n.file = f;
+  n.of.store(getpid(), std::memory_order_release);
+}
+
+bool any_vfork_copies() { return next_note.load(std::memory_order_relaxed) != 0; }  // the caller's own, if any
+
+File* file_at(int fd) {
+  const Note* n = in_vfork_child() ? note_of(fd) : nullptr;
+  return n != nullptr ? n->file : descriptors.peek(fd);
+}
+
+// ---- the carrier --------------------------------------------------------------------------
+
+struct Carrier::Launch {
+  Leaving* list;
+  uint32_t count;
+  int go;  // the carrier's end
+  sigset_t mask;
+  bool started;
+};
+
 namespace {
+
+// The number of a descriptor that the carrier keeps and that is not below `from`; or INT_MAX.
+int next_kept(const Leaving* list, uint32_t count, int go, int from) {
+  int next = go >= from ? go : INT32_MAX;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (list[i].far_end < 0) continue;
+    for (int fd : {list[i].fd, list[i].far_end})
+      if (fd >= from && fd < next) next = fd;
+  }
+  return next;
+}
+
+// A vfork child's carrier has the table of a process with other descriptors: at `fd` there is
+// this, or nothing of ours.
+void correct_table(int fd, TcpSocket* s) {
+  Guard guard(control_lock);
+  if (descriptors.peek(fd) == s) return;
+  File* other = descriptors.clear(fd);
+  if (s != nullptr) (void)descriptors.set(fd, s);
+  if (other == nullptr) return;
+  (void)other->remove_descriptor();
+  other->release_locked();
+}
+
+bool is_meant(const Leaving* list, uint32_t count, const TcpSocket& s) {
+  for (uint32_t i = 0; i < count; ++i)
+    if (list[i].socket == &s && list[i].meant) return true;
+  return false;
+}
+
+// A socket pair for each connection; its duplicates share it.
+bool provide_ends(Leaving* list, uint32_t count) {
+  RaisedLimit raised;
+  bool any = false;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (list[i].socket->state != TcpState::kConnected || list[i].substitute >= 0) continue;
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return any;
+    if (list[i].socket->nonblocking) libc.fcntl(ends[0], F_SETFL, O_RDWR | O_NONBLOCK);
+    list[i].far_end = ends[1];
+    for (uint32_t k = i; k < count; ++k)
+      if (list[k].socket == list[i].socket) list[k].substitute = ends[0];
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace
+
+void close_substitutes(Leaving* list, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    int fd = list[i].substitute;
+    if (fd >= 0) libc.close(fd);
+    for (uint32_t k = i; k < count; ++k)
+      if (list[k].substitute == fd) list[k].substitute = -1;
+  }
+}
+
+// The carrier itself: it has nothing open but the connections and their ends.
+void Carrier::run(const Launch& l) {
+  setsid();
+  (void)!chdir("/");
+  // All connections first: one that is let go of at its last number is gone.
+  for (uint32_t i = 0; i < l.count; ++i)
+    if (l.list[i].far_end >= 0) correct_table(l.list[i].fd, l.list[i].socket);
+  for (uint32_t i = 0; i < l.count; ++i)
+    if (l.list[i].far_end >= 0) correct_table(l.list[i].far_end, nullptr);
+  correct_table(l.go, nullptr);
+  for (int from = 0;;) {
+    int kept = next_kept(l.list, l.count, l.go, from);
+    if (kept > from) ::close_range(unsigned(from), kept == INT32_MAX ? ~0u : unsigned(kept) - 1, 0);
+    if (kept == INT32_MAX) break;
+    from = kept + 1;
+  }
+  {
+    Guard guard(control_lock);  // deaths are announced to those who are registered
+    (void)coordinator.ensure();
+  }
+  sigprocmask(SIG_SETMASK, &l.mask, nullptr);
+  char verdict = 'g';
+  while (libc.read(l.go, &verdict, 1) < 0 && errno == EINTR) {
+  }
+  if (verdict == 'x') _exit(0);
+  libc.close(l.go);
+  CarrierLoop loop;
+  for (uint32_t i = 0; i < l.count; ++i) {
+    if (l.list[i].far_end < 0) continue;
+    if (!is_meant(l.list, l.count, *l.list[i].socket)) l.list[i].socket->be_polite();
+    loop.add(l.list[i].fd, l.list[i].far_end);
+  }
+  loop.run();
+  _exit(0);
+}
+
+// In a process between us and the carrier, which thereby is nobody's child: the new program does
+// not wait for it.
+int Carrier::launch(void* argument) {
+  auto& l = *static_cast<Launch*>(argument);
+  pid_t pid = fork();
+  if (pid == 0) run(l);
+  l.started = pid > 0;
+  _exit(0);
+}
+
+void Carrier::start(Leaving* list, uint32_t count) {
+  int ends[2];
+  if (!provide_ends(list, count)) return;
+  Launch l{list, count, -1, {}, false};
+  if (pipe2(ends, O_CLOEXEC) == 0) {
+    l.go = ends[0];
+    go_ = ends[1];
+    // Like vfork, and without a signal at the end: no wait() of the program sees this process, and
+    // no handler of it runs there.
+    alignas(16) char stack[64 * 1024];
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &l.mask);
+    pid_t between = clone(launch, stack + sizeof stack, CLONE_VM | CLONE_VFORK, &l);
+    while (between > 0 && waitpid(between, nullptr, __WALL) < 0 && errno == EINTR) {
+    }
+    sigprocmask(SIG_SETMASK, &l.mask, nullptr);
+    libc.close(l.go);
+  }
+  for (uint32_t i = 0; i < count; ++i)
+    if (list[i].far_end >= 0) libc.close(list[i].far_end);
+  if (l.started) return;
+  finish('x');
+  close_substitutes(list, count);
+}
+
+void Carrier::finish(char verdict) {
+  if (go_ < 0) return;
+  (void)!libc.write(go_, &verdict, 1);
+  libc.close(go_);
+  go_ = -1;
+}
+
+// ---- exec ---------------------------------------------------------------------------------
+
+namespace {
+
+// A vfork child may have put something else where the table shows a socket without a kernel
+// socket of its own.
+bool is_still(int fd, const TcpSocket& s) {
+  struct stat st;
+  if (libc.fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode)) return false;
+  return s.real || is_placeholder(st);
+}
+
+bool stays_open(int fd, const File* f, bool vforked) {
+  if (f == nullptr || f->kind() != FileKind::kTcpSocket) return false;
+  int flags = libc.fcntl(fd, F_GETFD);
+  if (flags < 0 || (flags & FD_CLOEXEC) != 0) return false;
+  return !vforked || is_still(fd, *static_cast<const TcpSocket*>(f));
+}
+
+template <class F>
+void each_staying(F&& f) {
+  bool vforked = in_vfork_child();
+  uint32_t limit = descriptors.high_water();
+  for (uint32_t fd = 0; fd < limit; ++fd)
+    if (File* file = file_at(int(fd)); stays_open(int(fd), file, vforked)) f(int(fd), *static_cast<TcpSocket*>(file));
+  if (!vforked) return;
+  for (uint32_t i = 0; i < std::size(notes); ++i)  // what is beyond the table
+    if (uint32_t(notes[i].fd) >= limit && note_of(notes[i].fd) == &notes[i] && stays_open(notes[i].fd, notes[i].file, true))
+      f(notes[i].fd, *static_cast<TcpSocket*>(notes[i].file));
+}
 
 // A listener lives on in the kernel: what waits for accept() here has to wait there.
 void leave_backlogs() {
   Guard guard(control_lock);
   for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) l->no_longer_here();
-  if (listeners != nullptr) peers.drain();
+  if (listeners != nullptr) settle_before_fork();
+}
+
+// This process accepts on, where it did so by waiting for events.
+void return_to_backlogs() {
+  Guard guard(control_lock);
+  for (uint32_t fd = 0; listeners != nullptr && fd < descriptors.high_water(); ++fd) {
+    File* f = descriptors.peek(int(fd));
+    if (f == nullptr || f->kind() != FileKind::kTcpSocket || f->interests() == nullptr) continue;
+    auto* s = static_cast<TcpSocket*>(f);
+    if (s->state == TcpState::kListening) s->note_interest(int(fd));
+  }
 }
 
 }  // namespace
 
-void note_vfork_copy(int fd, File& f) {
-  if (vfork_copy_count < std::size(vfork_copies)) vfork_copies[vfork_copy_count++] = {fd, &f};
+uint32_t Departure::room() {
+  uint32_t n = 0;
+  if (descriptors.high_water() != 0) each_staying([&](int, TcpSocket&) { ++n; });
+  return n;
 }
 
-void escape_before_exec() {
-  constexpr uint32_t kLimit = 4096;
-  uint32_t limit = descriptors.high_water() < kLimit ? descriptors.high_water() : kLimit;
-  if (limit == 0) return;
-  uint64_t done[kLimit / 64] = {};
-  if (!in_vfork_child()) {
-    vfork_copy_count = 0;
-    leave_backlogs();
-  }
-  for (uint32_t fd = 0; fd < limit; ++fd) {
-    File* f = file_at(int(fd));
-    if ((done[fd / 64] >> (fd % 64) & 1) != 0 || !stays_open(int(fd), f)) continue;
-    int fresh = substitute(int(fd), static_cast<TcpSocket&>(*f));
-    if (fresh < 0) continue;
-    // All duplicates at once; only the kernel's descriptors change.
-    for (uint32_t other = fd; other < limit; ++other) {
-      if (file_at(int(other)) != f || !stays_open(int(other), f)) continue;
-      libc.dup2(fresh, int(other));
-      done[other / 64] |= uint64_t{1} << (other % 64);
+Departure::Departure(Leaving* list, uint32_t room) : list_(list) {
+  if (!in_vfork_child() && listeners != nullptr) leave_backlogs();
+  if (room == 0) return;
+  collect(room);
+  carrier_.start(list_, count_);
+  for (uint32_t i = 0; i < count_; ++i) replace(list_[i]);
+}
+
+void Departure::collect(uint32_t room) {
+  bool vforked = in_vfork_child();
+  each_staying([&](int fd, TcpSocket& s) {
+    if (s.state == TcpState::kListening || count_ == room) return;
+    if (s.state == TcpState::kUnconnected && !vforked) {
+      Guard guard(control_lock);
+      (void)make_real(fd, s);
+      return;
     }
-    libc.close(fresh);
-  }
-  vfork_copy_count = 0;
+    if (s.state == TcpState::kUnconnected && s.real) return;
+    Leaving& l = list_[count_++] = {fd, &s, -1, -1, -1, fd <= STDERR_FILENO};
+    // A vfork child gives the new program a socket of its own, and its parent keeps none.
+    if (s.state == TcpState::kUnconnected)
+      l.substitute = libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
+  });
+}
+
+// Only the kernel's descriptors change. Other threads may close or reuse the number, unless this
+// is a vfork child, whose descriptors are nobody else's.
+void Departure::replace(Leaving& l) {
+  if (l.substitute < 0) return;
+  RaisedLimit raised;
+  Guard guard(control_lock);
+  if (file_at(l.fd) != l.socket) return;
+  l.original = libc.fcntl(l.fd, F_DUPFD_CLOEXEC, 0);
+  if (l.original >= 0) libc.dup2(l.substitute, l.fd);
+}
+
+void Departure::restore(Leaving& l) {
+  if (l.original < 0) return;
+  Guard guard(control_lock);
+  if (file_at(l.fd) == l.socket) libc.dup2(l.original, l.fd);
+  libc.close(l.original);
+}
+
+void Departure::call_off() {
+  int error = errno;
+  carrier_.call_off();
+  for (uint32_t i = 0; i < count_; ++i) restore(list_[i]);
+  close_substitutes(list_, count_);
+  if (!in_vfork_child()) return_to_backlogs();
+  errno = error;
 }
 
 }  // namespace sluice::preload

@@ -1,16 +1,76 @@
-// When a connection leaves for a program without the shim's memory (exec): it is replaced by
-// one end of a kernel socket pair, and a process of ours carries the bytes between that and
-// the rings. Slower than either, but it works for any program and loses nothing.
+// When a connection leaves for a program without the shim's memory (exec, posix_spawn): there it is
+// one end of a kernel socket pair, and a process of ours, the carrier, moves the bytes between
+// the other end and the rings. Slower than either, but it works for any program and loses nothing.
 #pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
 
 namespace sluice::preload {
 
-// Before exec: every descriptor of ours that will stay open becomes the kernel's. Works in
-// a vfork child too, whose memory is its parent's.
-void escape_before_exec();
-
 class File;
-// A vfork child made `fd` a duplicate of this file.
-void note_vfork_copy(int fd, File& f);
+class TcpSocket;
+
+// A descriptor of ours that is to be open in the new program.
+struct Leaving {
+  int fd;
+  TcpSocket* socket;
+  int substitute;  // what it will be there, -1: what it is
+  int far_end;     // the carrier's, once for each connection; else -1
+  int original;    // what it was here, while `substitute` is in its place
+  // The program is given it as stdin, stdout or stderr. Whatever else is open there may be so by
+  // oversight: as long as other processes have the connection, its bytes are theirs to read.
+  bool meant;
+};
+
+// The carrier of one exec. It touches no byte before depart(). Everything here works in a vfork
+// child too, whose memory is its parent's: nothing is allocated, and the list is the caller's.
+class Carrier {
+ public:
+  // Fills in the substitutes and starts the carrier if there is something to carry. What cannot
+  // be carried is left as it is.
+  void start(Leaving* list, uint32_t count);
+  // The new program runs. exec says so by closing `go_`, which nobody can do twice.
+  void depart() { finish('g'); }
+  // It does not: the carrier ends without having taken anything.
+  void call_off() { finish('x'); }
+
+ private:
+  struct Launch;
+  static int launch(void* launch);
+  [[noreturn]] static void run(const Launch& l);
+  void finish(char verdict);
+  int go_ = -1;
+};
+
+// After the new program has its own copies. Each is closed once.
+void close_substitutes(Leaving* list, uint32_t count);
+
+// Around exec.
+class Departure {
+ public:
+  // How many entries `list` needs at most.
+  static uint32_t room();
+  // Every descriptor of ours that will stay open becomes the kernel's.
+  Departure(Leaving* list, uint32_t room);
+  // exec has failed: everything is again what it was.
+  void call_off();
+
+ private:
+  void collect(uint32_t room);
+  void replace(Leaving& l);
+  void restore(Leaving& l);
+  Leaving* list_;
+  uint32_t count_ = 0;
+  Carrier carrier_;
+};
+
+// A vfork child made `fd` a duplicate of this file; null: something else, or nothing.
+void note_vfork_copy(int fd, File* f);
+// Whether there ever was one: else what the table says of a descriptor is all there is to know.
+bool any_vfork_copies();
+// The file behind `fd` here, in a vfork child as well.
+File* file_at(int fd);
 
 }  // namespace sluice::preload

@@ -57,6 +57,15 @@ int create_placeholder(int family, int flags) {
   return fd < 0 ? -errno : fd;
 }
 
+bool is_placeholder(const struct stat& st) {
+  for (const std::atomic<int>& p : prototypes) {
+    struct stat shared;
+    int fd = p.load(std::memory_order_acquire);
+    if (fd >= 0 && libc.fstat(fd, &shared) == 0 && shared.st_dev == st.st_dev && shared.st_ino == st.st_ino) return true;
+  }
+  return false;
+}
+
 int make_real(int, TcpSocket& s) {
   if (s.real) return 0;
   int fresh = libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);

@@ -5,6 +5,8 @@
 // kernel socket of its own as soon as the kernel has something to say about it.
 #pragma once
 
+#include <sys/stat.h>
+
 #include "preload/files/tcp_socket.h"
 
 namespace sluice::preload {
@@ -15,6 +17,9 @@ namespace sluice::preload {
 // Puts a real, unconnected kernel socket in the place of the placeholder, with the options
 // set so far. The socket stays ours. Under control_lock. 0 or -errno.
 [[nodiscard]] int make_real(int fd, TcpSocket& s);
+
+// Whether this is the kernel socket that all placeholders share.
+[[nodiscard]] bool is_placeholder(const struct stat& st);
 
 // From now on the kernel serves all descriptors of `s`: they leave the table, and the epoll
 // sets that watch them watch them in the kernel. `kernel_fd`: what takes their place, or -1

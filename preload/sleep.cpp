@@ -173,6 +173,13 @@ void ring_own_bell() {
   if (bell_fd >= 0) (void)!libc.write(bell_fd, &one, sizeof one);
 }
 
+void ring_family_bells() {
+  uint64_t one = 1;
+  ring_own_bell();
+  for (int fd : inherited_bells)
+    if (fd >= 0) (void)!libc.write(fd, &one, sizeof one);
+}
+
 void watch_for(const char* directory) {
   if (inotify_fd >= 0) return;
   inotify_fd = move_high(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));

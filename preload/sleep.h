@@ -42,6 +42,8 @@ int bell();
 void renew_bell();
 // Wakes all threads of this process that sleep in sleep_in_poll.
 void ring_own_bell();
+// Also those of the processes that were forked from this one, or it from.
+void ring_family_bells();
 // While the coordinator is away: a watch that wakes sleepers when it comes back.
 void watch_for(const char* directory);
 void watch_socket(int fd);

@@ -72,6 +72,7 @@ enum SlotState : uint32_t {
   kRedirect = 16,  // never accepted here: connect again, elsewhere
   kDeaf = 32,      // shutdown(SHUT_RD) was called; only this side's processes care
   kUrgent = 64,    // Slot::urgent says something, or did
+  kPolite = 128,   // a process of this side waits until the others let go of it; likewise
 };
 
 enum Wants : uint32_t {

@@ -33,8 +33,8 @@ void drop(int fd) {
 }
 
 int close_one(int fd) {
-  if (in_vfork_child()) return libc.close(fd) == 0 ? 0 : -errno;
   if (is_own_descriptor(fd)) return -EBADF;  // a loop over all numbers does not end the shim
+  if (in_vfork_child()) return libc.close(fd) == 0 ? 0 : -errno;
   File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
   int r = libc.close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
   if (f != nullptr) f->release();
@@ -44,12 +44,12 @@ int close_one(int fd) {
 // `copy` is a new kernel descriptor for what `from` is.
 int share(int from, int copy) {
   if (copy < 0) return -errno;
-  FileReference f(from);
-  if (f.get() == nullptr) return copy;
   if (in_vfork_child()) {
-    note_vfork_copy(copy, *f.get());
+    if (File* f = file_at(from); f != file_at(copy)) note_vfork_copy(copy, f);
     return copy;
   }
+  FileReference f(from);
+  if (f.get() == nullptr) return copy;
   Guard guard(control_lock);
   (void)descriptors.set(copy, f.get());
   return copy;
@@ -58,7 +58,8 @@ int share(int from, int copy) {
 template <class Dup>
 int dup_onto(int from, int to, Dup&& kernel_dup) {
   if (is_own_descriptor(to)) return -EBADF;
-  if (from == to || (descriptors.peek(from) == nullptr && descriptors.peek(to) == nullptr)) {
+  bool concerned = descriptors.peek(from) != nullptr || descriptors.peek(to) != nullptr || any_vfork_copies();
+  if (from == to || !concerned) {
     int r = kernel_dup();
     return r < 0 ? -errno : r;
   }
@@ -86,13 +87,13 @@ int do_fcntl(int fd, int command, void* argument) {
   if (socket && command == F_SETFL) return set_status_flags(static_cast<TcpSocket&>(*f.get()), fd, int(long(argument)));
   int r = libc.fcntl(fd, command, argument);
   if (r < 0) return -errno;
-  if (f.get() != nullptr && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
+  if ((f.get() != nullptr || any_vfork_copies()) && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
   return r;
 }
 
 inline int call_fcntl(int fd, int command, void* argument) {
   be_ready();
-  if (descriptors.peek(fd) == nullptr) [[likely]] return libc.fcntl(fd, command, argument);
+  if (descriptors.peek(fd) == nullptr && !any_vfork_copies()) [[likely]] return libc.fcntl(fd, command, argument);
   return finish(do_fcntl(fd, command, argument));
 }
 

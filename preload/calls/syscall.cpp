@@ -64,6 +64,12 @@ bool known(long number, const Arguments& x, long& result) {
     case SYS_ppoll:
       result = ppoll(x.pointer<pollfd>(0), nfds_t(x.a[1]), x.pointer<timespec>(2), x.pointer<sigset_t>(3));
       return true;
+    case SYS_execve:
+      result = execve(x.pointer<char>(0), x.pointer<char*>(1), x.pointer<char*>(2));
+      return true;
+    case SYS_execveat:
+      result = execveat(x.fd(0), x.pointer<char>(1), x.pointer<char*>(2), x.pointer<char*>(3), x.fd(4));
+      return true;
 #ifdef SYS_accept
     case SYS_accept: result = accept(x.fd(0), x.pointer<sockaddr>(1), x.pointer<socklen_t>(2)); return true;
 #endif

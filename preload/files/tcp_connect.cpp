@@ -434,18 +434,13 @@ void TcpSocket::let_go() {
   if (state != TcpState::kConnected) return destroy_socket(this);
   if (counted) coordinator.count(initiator ? kOpen : kOpenAccepted, -1);
   closed = true;
-  bool others = false;
-  const Directory* d = coordinator.directory();
   for (Shared<DomainId>& h : mine->holders) {
     DomainId holder = h.load(std::memory_order_acquire);
     if (holder == coordinator.self()) h.compare_exchange_strong(holder, kNobody, std::memory_order_acq_rel);
   }
   sleep_wake_fence();  // of two that leave at once, at least one sees that it is the last
-  for (Shared<DomainId>& h : mine->holders) {
-    DomainId holder = h.load(std::memory_order_acquire);
-    others |= holder != kNobody && d->is_alive(holder);
-  }
-  if (shared && others) {  // it stays open there
+  if (shared && others_hold()) {  // it stays open there
+    if ((my_state() & kPolite) != 0) ring_family_bells();
     pair->remove_socket(slot);
     destroy_socket(this);
     return;
@@ -456,6 +451,21 @@ void TcpSocket::let_go() {
   wake_peer(kWantsBytes | kWantsSpace);
   pair->push_news(slot, last_push);
   (void)wind_up();
+}
+
+bool TcpSocket::others_hold() const {
+  const Directory* d = coordinator.directory();
+  for (Shared<DomainId>& h : mine->holders) {
+    DomainId holder = h.load(std::memory_order_acquire);
+    if (holder != kNobody && holder != coordinator.self() && d->is_alive(holder)) return true;
+  }
+  return false;
+}
+
+void TcpSocket::be_polite() {
+  if (!coordinator.connected()) return;  // nobody would tell of the others' deaths
+  polite = true;
+  mine->state.fetch_or(kPolite, std::memory_order_release);
 }
 
 bool TcpSocket::wind_up() {

@@ -164,7 +164,8 @@ uint32_t TcpSocket::poll_events() {
   note_reset(remote);
   uint32_t events = 0;
   bool ended = (remote & (kFin | kReset)) != 0 || shut_read();
-  if (ended || is_readable()) events |= EPOLLIN | EPOLLRDNORM;
+  if (polite && others_hold()) ended = false;
+  else if (ended || is_readable()) events |= EPOLLIN | EPOLLRDNORM;
   if (has_urgent_byte()) events |= EPOLLPRI;
   if (ended) events |= EPOLLRDHUP;
   if (reset_noted || (ended && shut_write())) events |= EPOLLHUP;

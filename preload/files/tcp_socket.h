@@ -65,6 +65,7 @@ class TcpSocket : public File {
   void redirect(bool sending, bool receiving);
   void let_go();             // the last descriptor was closed
   void abandon(uint32_t state_bits);
+  void be_polite();          // from now on nothing is to be read while another process holds it too
   bool wind_up();            // after let_go: frees what the peer needs no more. True: done
   void share_with(shm::DomainId who);
   void become_child();
@@ -99,6 +100,7 @@ class TcpSocket : public File {
   int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
   bool orphaned = false;      // the acceptor died before it accepted: others may
   bool reset_noted = false;
+  bool polite = false;        // see be_polite
   std::atomic<int> error{0};  // SO_ERROR
   linger linger_option{};
   int64_t receive_timeout_us = 0;
@@ -139,6 +141,7 @@ class TcpSocket : public File {
   void reach_peer();
 
  private:
+  bool others_hold() const;
   uint32_t my_state() const { return mine != nullptr ? mine->state.load(std::memory_order_relaxed) : 0; }  // ours
   uint32_t remote_state() const;
   int64_t bytes_to_mark() const;

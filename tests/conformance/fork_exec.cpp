@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,9 +57,74 @@ pid_t spawn_cat(int fd, char** environment = environ) {
   _exit(127);
 }
 
+using Exec = int (*)(char** argv, char** envp);
+
+// A child that becomes `cat` with the connection as stdin and stdout.
+void cat_by(Where where, Exec exec) {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("before, ");
+  await(fd, POLLIN);
+  pid_t child = in_child([fd = fd, exec] {
+    CHECK_OK(dup2(fd, 0));
+    CHECK_OK(dup2(fd, 1));
+    CHECK_OK(close_range(3, ~0u, 0));
+    char name[] = "cat";
+    char* argv[] = {name, nullptr};
+    exec(argv, environ);
+    _exit(127);
+  });
+  CHECK_OK(close(fd));
+  peer.send("after");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(100), "before, after");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+void still_works(int fd, Peer& peer) {
+  peer.send("hello");
+  CHECK_EQ(read_exactly(fd, 5), "hello");
+  write_all(fd, "world");
+  CHECK_EQ(peer.receive(5), "world");
+}
+
+struct SpawnActions {
+  posix_spawn_file_actions_t actions;
+  SpawnActions() { CHECK_EQ(posix_spawn_file_actions_init(&actions), 0); }
+  ~SpawnActions() { posix_spawn_file_actions_destroy(&actions); }
+  SpawnActions& dup(int from, int to) {
+    CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, from, to), 0);
+    return *this;
+  }
+  SpawnActions& close(int fd) {
+    CHECK_EQ(posix_spawn_file_actions_addclose(&actions, fd), 0);
+    return *this;
+  }
+  SpawnActions& close_from(int fd) {
+    CHECK_EQ(posix_spawn_file_actions_addclosefrom_np(&actions, fd), 0);
+    return *this;
+  }
+  int spawn(pid_t& pid, std::vector<const char*> words) {
+    words.push_back(nullptr);
+    return posix_spawnp(&pid, words[0], &actions, nullptr, const_cast<char**>(words.data()), environ);
+  }
+};
+
 }  // namespace
 
 PROGRAM(serve_inherited_listener) { return serve_one(std::stoi(args[0])), 0; }
+
+PROGRAM(connect_inherited) {
+  int fd = std::stoi(args[0]);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(uint16_t(std::stoi(args[1])));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  CHECK_OK(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to));
+  write_all(fd, "hello");
+  CHECK_OK(shutdown(fd, SHUT_WR));
+  CHECK_EQ(read_to_end(fd), "hello");
+  return 0;
+}
 
 PROGRAM(echo_inherited) { return echo_to_end(std::stoi(args[0])), 0; }
 
@@ -372,6 +438,58 @@ TEST_EVERYWHERE("exec closes a connection with FD_CLOEXEC") {
   CHECK_EQ(wait_exit(child), 0);
 }
 
+TEST_EVERYWHERE("execl passes a connection on") {
+  cat_by(where, [](char** argv, char**) { return execl("/bin/cat", argv[0], nullptr); });
+}
+
+TEST_EVERYWHERE("execlp passes a connection on") {
+  cat_by(where, [](char** argv, char**) { return execlp("cat", argv[0], nullptr); });
+}
+
+TEST_EVERYWHERE("execle passes a connection on") {
+  cat_by(where, [](char** argv, char** envp) {
+    return execle("/bin/cat", argv[0], static_cast<char*>(nullptr), envp);
+  });
+}
+
+TEST_EVERYWHERE("execv passes a connection on") {
+  cat_by(where, [](char** argv, char**) { return execv("/bin/cat", argv); });
+}
+
+TEST_EVERYWHERE("execvp passes a connection on") {
+  cat_by(where, [](char** argv, char**) { return execvp("cat", argv); });
+}
+
+TEST_EVERYWHERE("fexecve passes a connection on") {
+  cat_by(where, [](char** argv, char** envp) {
+    return fexecve(open("/bin/cat", O_RDONLY | O_CLOEXEC), argv, envp);
+  });
+}
+
+TEST_EVERYWHERE("execveat passes a connection on") {
+  cat_by(where, [](char** argv, char** envp) {
+    return execveat(open("/bin", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "cat", argv, envp, 0);
+  });
+}
+
+TEST_EVERYWHERE("the system call passes a connection on") {
+  cat_by(where, [](char** argv, char** envp) {
+    return int(syscall(SYS_execve, "/bin/cat", argv, envp));
+  });
+}
+
+TEST_EVERYWHERE("the arguments and the environment of execle arrive") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = in_child([fd = fd] {
+    CHECK_OK(dup2(fd, 1));
+    const char* const envp[] = {"WORD=from the environment", nullptr};
+    execle("/bin/sh", "sh", "-c", "echo \"$0 $1 $WORD\"", "one", "two", static_cast<char*>(nullptr), envp);
+  });
+  CHECK_OK(close(fd));
+  CHECK_EQ(peer.receive(100), "one two from the environment\n");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
 TEST_EVERYWHERE("a failed exec leaves the connection as it was") {
   auto [fd, peer] = connect_peer(where);
   peer.send("hello");
@@ -381,23 +499,202 @@ TEST_EVERYWHERE("a failed exec leaves the connection as it was") {
   CHECK_EQ(peer.receive(5), "world");
 }
 
+TEST_EVERYWHERE("an exec that fails in the kernel leaves the connection as it was") {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("unread, ");
+  await(fd, POLLIN);
+  int copy = CHECK_OK(dup(fd));
+  CHECK_ERRNO(execl("/etc/passwd", "passwd", nullptr), EACCES);
+  CHECK_ERRNO(execlp("no such program", "no such program", nullptr), ENOENT);
+  std::string long_word(1 << 20, 'x');
+  CHECK_ERRNO(execl("/bin/true", "true", long_word.c_str(), nullptr), E2BIG);
+  peer.send("sent after it");
+  CHECK_EQ(read_exactly(copy, 21), "unread, sent after it");
+  still_works(fd, peer);
+  CHECK_OK(close(fd));
+  still_works(copy, peer);
+  pid_t child = spawn_cat(copy);
+  CHECK_OK(close(copy));
+  peer.send("and over an exec");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(100), "and over an exec");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a listener accepts on after an exec that fails") {
+  Listener listener = make_listener();
+  EpollSet set;
+  set.add(listener.fd, EPOLLIN);
+  CHECK_ERRNO(execl("/etc/passwd", "passwd", nullptr), EACCES);
+  pid_t child = in_child([&] {
+    for (int i = 0; i < 3; i++) visit(listener.port);
+  });
+  for (int i = 0; i < 3; i++) {
+    CHECK_EQ(set.wait_one(listener.fd), EPOLLIN);
+    serve_one(listener.fd);
+  }
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("an exec'ed program hears that the peer was killed") {
+  auto [fd, peer] = connect_peer(where);
+  if (!peer.is_process()) return;
+  pid_t child = spawn_cat(fd);
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.kill();
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("an exec'ed program is killed and the peer hears the end") {
+  auto [fd, peer] = connect_peer(where);
+  pid_t child = spawn_cat(fd);
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  CHECK_OK(kill(child, SIGKILL));
+  CHECK_EQ(wait_exit(child), 128 + SIGKILL);
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("a program that inherits a connection without using it takes nothing of it") {
+  auto [fd, peer] = connect_peer(where);
+  Pipe hold;
+  pid_t child = in_child([&] {
+    CHECK_OK(dup2(hold.ends[0], 0));
+    CHECK_OK(close(hold.ends[1]));
+    execlp("cat", "cat", nullptr);
+  });
+  for (int i = 0; i < 20; i++) still_works(fd, peer);
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(read_once(fd), "");
+  CHECK_OK(close(hold.ends[1]));
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("a program that inherits a connection keeps it open") {
+  auto [fd, peer] = connect_peer(where);
+  Pipe hold;
+  pid_t child = in_child([&] {
+    CHECK_OK(dup2(hold.ends[0], 0));
+    CHECK_OK(close(hold.ends[1]));
+    execlp("cat", "cat", nullptr);
+  });
+  CHECK_OK(close(fd));
+  peer.send("nobody reads this");
+  CHECK_EQ(kill(child, 0), 0);
+  CHECK_OK(close(hold.ends[1]));
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("an exec'ed program connects with a socket that it inherits") {
+  Listener listener = make_listener();
+  int fd = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  pid_t child = spawn_program("connect_inherited", {std::to_string(fd), std::to_string(listener.port)}, {fd});
+  CHECK_OK(close(fd));
+  serve_one(listener.fd);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
 TEST_EVERYWHERE("posix_spawn gives a connection to a program as stdin and stdout") {
   auto [fd, peer] = connect_peer(where);
-  posix_spawn_file_actions_t actions;
-  CHECK_EQ(posix_spawn_file_actions_init(&actions), 0);
-  CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, fd, 0), 0);
-  CHECK_EQ(posix_spawn_file_actions_adddup2(&actions, fd, 1), 0);
-  CHECK_EQ(posix_spawn_file_actions_addclose(&actions, fd), 0);
-  char name[] = "cat";
-  char* argv[] = {name, nullptr};
   pid_t child;
-  CHECK_EQ(posix_spawnp(&child, "cat", &actions, nullptr, argv, environ), 0);
+  CHECK_EQ(SpawnActions().dup(fd, 0).dup(fd, 1).close(fd).spawn(child, {"cat"}), 0);
   CHECK_OK(close(fd));
   peer.send("hello");
   CHECK_EQ(peer.receive(5), "hello");
   peer.shutdown(SHUT_WR);
   CHECK_EQ(wait_exit(child), 0);
   CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("posix_spawn gives away a connection that exec would close") {
+  auto [fd, peer] = connect_peer(where);
+  CHECK_OK(fcntl(fd, F_SETFD, FD_CLOEXEC));
+  pid_t child;
+  std::string list = "cat; test -e /proc/self/fd/" + std::to_string(fd) + " || echo; exit 0";
+  CHECK_EQ(SpawnActions().dup(fd, 0).dup(0, 1).close_from(fd + 1).spawn(child, {"sh", "-c", list.c_str()}), 0);
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(100), "hello\n");
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("posix_spawn passes on nothing that exec closes") {
+  auto [fd, peer] = connect_peer(where);
+  CHECK_OK(fcntl(fd, F_SETFD, FD_CLOEXEC));
+  Pipe hold;
+  CHECK_OK(fcntl(hold.ends[1], F_SETFD, FD_CLOEXEC));
+  pid_t child;
+  CHECK_EQ(SpawnActions().dup(hold.ends[0], 0).spawn(child, {"cat"}), 0);
+  still_works(fd, peer);
+  CHECK_OK(close(fd));
+  if (peer.is_process()) CHECK_EQ(peer.receive(1), "");
+  CHECK_OK(close(hold.ends[1]));
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST_EVERYWHERE("the parent of a posix_spawn goes on with what it has passed on") {
+  auto [fd, peer] = connect_peer(where);
+  Pipe hold;
+  pid_t child;
+  CHECK_EQ(SpawnActions().dup(hold.ends[0], 0).close(hold.ends[1]).spawn(child, {"cat"}), 0);
+  for (int i = 0; i < 20; i++) still_works(fd, peer);
+  CHECK_OK(close(hold.ends[1]));
+  CHECK_EQ(wait_exit(child), 0);
+  still_works(fd, peer);
+}
+
+TEST_EVERYWHERE("a failed posix_spawn leaves the connection as it was") {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("unread, ");
+  await(fd, POLLIN);
+  pid_t child;
+  CHECK_EQ(SpawnActions().dup(fd, 0).spawn(child, {"/nonexistent"}), ENOENT);
+  CHECK_EQ(SpawnActions().dup(fd, 0).spawn(child, {"/etc/passwd"}), EACCES);
+  peer.send("sent after it");
+  CHECK_EQ(read_exactly(fd, 21), "unread, sent after it");
+  still_works(fd, peer);
+}
+
+TEST_EVERYWHERE("a vfork child becomes a program with a connection as stdin and stdout") {
+  auto [fd, peer] = connect_peer(where);
+  peer.send("before, ");
+  await(fd, POLLIN);
+  pid_t child = vfork();
+  if (child == 0) {
+    dup2(fd, 0);
+    dup2(0, 1);
+    close_range(3, ~0u, 0);
+    execl("/nonexistent/cat", "cat", nullptr);
+    execl("/etc/passwd", "cat", nullptr);
+    execlp("cat", "cat", nullptr);
+    _exit(127);
+  }
+  CHECK_OK(close(fd));
+  peer.send("after");
+  CHECK_EQ(peer.receive(13), "before, after");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(wait_exit(child), 0);
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("vfork children replace a connection by something else") {
+  auto [fd, peer] = connect_peer(where);
+  Pipe output;
+  pid_t child = vfork();
+  if (child == 0) {
+    dup2(output.ends[1], fd);
+    dup2(fd, 1);
+    close_range(3, ~0u, 0);
+    execlp("echo", "echo", "to the pipe", nullptr);
+    _exit(127);
+  }
+  CHECK_EQ(read_exactly(output.ends[0], 12), "to the pipe\n");
+  CHECK_EQ(wait_exit(child), 0);
+  still_works(fd, peer);
 }
 
 TEST_EVERYWHERE("vfork and exec leave the parent's connection alone") {

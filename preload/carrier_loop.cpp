@@ -1,0 +1,105 @@
+#include "preload/carrier_loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace sluice::preload {
+
+void CarrierLoop::add(int connection, int end) {
+  // Memory that is not touched costs nothing: most connections never fill a buffer.
+  void* p = mmap(nullptr, sizeof(Carried), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) {
+    ::close(connection);
+    ::close(end);
+    return;
+  }
+  ::fcntl(connection, F_SETFL, O_RDWR | O_NONBLOCK);
+  ::fcntl(end, F_SETFL, O_RDWR | O_NONBLOCK);
+  auto* c = static_cast<Carried*>(p);
+  c->connection.fd = connection;
+  c->program.fd = end;
+  c->next = first_;
+  first_ = c;
+  ++count_;
+}
+
+// `out` is read from this side, `in` is written to it. A side is watched for its end even if
+// nothing is wanted of it.
+pollfd CarrierLoop::wanted_of(const Side& s, const Flow& out, const Flow& in) {
+  short events = short((!out.ended && out.end == 0 ? POLLIN : 0) | (in.end > 0 ? POLLOUT : 0));
+  return {events == 0 && s.hung_up ? -1 : s.fd, events, 0};
+}
+
+void CarrierLoop::look(Side& s, short events) {
+  s.hung_up |= (events & (POLLHUP | POLLERR)) != 0;
+  s.readable = (events & (POLLIN | POLLHUP | POLLERR)) != 0;
+}
+
+// Moves what can be moved without waiting.
+void CarrierLoop::move(Flow& f, Side& from, Side& to) {
+  if (f.over) return;
+  // Only what poll showed: another process may have the first right to it (TcpSocket::be_polite).
+  if (f.end == 0 && !f.ended && from.readable) {
+    ssize_t n = ::read(from.fd, f.buffer, sizeof f.buffer);
+    if (n > 0) f.end = size_t(n);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR)) f.ended = true;
+  }
+  while (f.begin < f.end && !to.hung_up) {
+    ssize_t n = ::write(to.fd, f.buffer + f.begin, f.end - f.begin);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n < 0) to.hung_up = true;
+    else f.begin += size_t(n);
+  }
+  f.begin = f.end = 0;
+  if (to.hung_up) f.ended = true;
+  if (!f.ended) return;
+  f.over = true;
+  // Of two ends that look alike: if the program has let go of it, so do we, and others who share
+  // the connection keep it; or it has only finished writing.
+  pollfd p{from.fd, 0, 0};
+  if (::poll(&p, 1, 0) == 1) look(from, p.revents);
+  if (!from.hung_up && !to.hung_up) ::shutdown(to.fd, SHUT_WR);
+}
+
+void CarrierLoop::drop_finished() {
+  for (Carried** at = &first_; *at != nullptr;) {
+    Carried* c = *at;
+    if (!c->there.over || !c->back.over) {
+      at = &c->next;
+      continue;
+    }
+    *at = c->next;
+    ::close(c->connection.fd);
+    ::close(c->program.fd);
+    munmap(c, sizeof *c);
+    --count_;
+  }
+}
+
+void CarrierLoop::run() {
+  signal(SIGPIPE, SIG_IGN);
+  auto* fds = static_cast<pollfd*>(malloc(2 * count_ * sizeof(pollfd)));
+  while (fds != nullptr && count_ > 0) {
+    uint32_t n = 0;
+    for (Carried* c = first_; c != nullptr; c = c->next) {
+      fds[n++] = wanted_of(c->connection, c->there, c->back);
+      fds[n++] = wanted_of(c->program, c->back, c->there);
+    }
+    if (::poll(fds, n, -1) < 0 && errno != EINTR) return;
+    n = 0;
+    for (Carried* c = first_; c != nullptr; c = c->next) {
+      look(c->connection, fds[n++].revents);
+      look(c->program, fds[n++].revents);
+      move(c->there, c->connection, c->program);
+      move(c->back, c->program, c->connection);
+    }
+    drop_finished();
+  }
+}
+
+}  // namespace sluice::preload

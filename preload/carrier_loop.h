@@ -1,0 +1,45 @@
+// What a carrier does: moves bytes between connections and the socket ends that stand for them
+// in another program, until nothing is left to move. Uses the wrappers like any program.
+#pragma once
+
+#include <poll.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sluice::preload {
+
+class CarrierLoop {
+ public:
+  // `connection`: one of ours; `end`: the carrier's end of the pair. Takes both.
+  void add(int connection, int end);
+  void run();
+
+ private:
+  struct Side {
+    int fd;
+    bool hung_up;   // nobody reads what is written there, and nothing new comes
+    bool readable;
+  };
+  // One direction, through a buffer.
+  struct Flow {
+    std::size_t begin, end;
+    bool ended;  // nothing more comes in
+    bool over;   // nor goes out
+    char buffer[64 * 1024];
+  };
+  struct Carried {
+    Side connection, program;
+    Flow there, back;
+    Carried* next;
+  };
+  static pollfd wanted_of(const Side& s, const Flow& out, const Flow& in);
+  static void look(Side& s, short events);
+  static void move(Flow& f, Side& from, Side& to);
+  void drop_finished();
+
+  Carried* first_ = nullptr;
+  uint32_t count_ = 0;
+};
+
+}  // namespace sluice::preload
