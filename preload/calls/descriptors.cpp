@@ -80,11 +80,23 @@ int set_status_flags(TcpSocket& s, int fd, int flags) {
   return libc.fcntl(fd, F_SETFL, flags) == 0 ? 0 : -errno;
 }
 
+// The kernel is about to change, or hand out, what it has here: no longer what others share.
+int part_from_others(TcpSocket& s, int fd) {
+  Guard guard(control_lock);
+  return make_real(fd, s);
+}
+
+bool changes_description(int command) {
+  return command == F_SETOWN || command == F_SETOWN_EX || command == F_SETSIG || command == F_SETLEASE;
+}
+
 int do_fcntl(int fd, int command, void* argument) {
   FileReference f(fd);
   bool socket = f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket;
   if (socket && command == F_GETFL) return status_flags(static_cast<TcpSocket&>(*f.get()), fd);
   if (socket && command == F_SETFL) return set_status_flags(static_cast<TcpSocket&>(*f.get()), fd, int(long(argument)));
+  if (socket && changes_description(command))
+    if (int error = part_from_others(static_cast<TcpSocket&>(*f.get()), fd); error != 0) return error;
   int r = libc.fcntl(fd, command, argument);
   if (r < 0) return -errno;
   if ((f.get() != nullptr || any_vfork_copies()) && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
@@ -126,6 +138,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
     default:
       break;
   }
+  if (int error = part_from_others(s, fd); error != 0) return error;
   int r = libc.ioctl(fd, request, argument);
   return r < 0 ? -errno : r;
 }

@@ -1,5 +1,8 @@
 // recv(2), send(2) and their relatives.
+#include <string.h>
+
 #include "preload/dispatch.h"
+#include "preload/materialize.h"
 
 namespace sluice::preload {
 
@@ -18,6 +21,38 @@ ssize_t receive_message(TcpSocket& s, msghdr* m, int flags) {
 ssize_t send_message(TcpSocket& s, const msghdr* m, int flags) {
   if (m->msg_iovlen > 1024) return -EMSGSIZE;
   return s.send(m->msg_iov, int(m->msg_iovlen), flags);
+}
+
+// MSG_FASTOPEN connects, in the kernel.
+void leave_for_fast_open(int fd, int flags) {
+  if ((flags & MSG_FASTOPEN) == 0) return;
+  FileReference f(fd);
+  if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return;
+  auto& s = static_cast<TcpSocket&>(*f.get());
+  uint32_t released = 0;
+  {
+    Guard guard(control_lock);
+    if (s.state != TcpState::kUnconnected || make_real(fd, s) != 0) return;
+    hand_to_kernel(s, -1, released);
+  }
+  while (released-- > 0) s.release();
+}
+
+// A descriptor that goes to another process is not the one that all placeholders share: whoever gets
+// it could connect it.
+void part_with_rights(const msghdr* m) {
+  if (m == nullptr || m->msg_control == nullptr || descriptors.high_water() == 0) return;
+  for (cmsghdr* c = CMSG_FIRSTHDR(m); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(m), c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0)) continue;
+    for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      FileReference f(fd);
+      if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) continue;
+      Guard guard(control_lock);
+      (void)make_real(fd, static_cast<TcpSocket&>(*f.get()));
+    }
+  }
 }
 
 }  // namespace
@@ -80,12 +115,19 @@ INTERPOSE(ssize_t, sendto, (int fd, const void* buf, size_t n, int flags, const 
                          iovec iov{const_cast<void*>(buf), n};
                          return s.send(&iov, 1, flags);  // TCP ignores an address
                        },
-                       [&] { return libc.sendto(fd, buf, n, flags, addr, length); });
+                       [&] {
+                         leave_for_fast_open(fd, flags);
+                         return libc.sendto(fd, buf, n, flags, addr, length);
+                       });
 }
 
 INTERPOSE(ssize_t, sendmsg, (int fd, const msghdr* m, int flags)) {
   return on_connection(fd, [&](TcpSocket& s) { return send_message(s, m, flags); },
-                       [&] { return libc.sendmsg(fd, m, flags); });
+                       [&] {
+                         part_with_rights(m);
+                         leave_for_fast_open(fd, flags);
+                         return libc.sendmsg(fd, m, flags);
+                       });
 }
 
 INTERPOSE(int, sendmmsg, (int fd, mmsghdr* m, unsigned count, int flags)) {
@@ -100,7 +142,10 @@ INTERPOSE(int, sendmmsg, (int fd, mmsghdr* m, unsigned count, int flags)) {
                          }
                          return i > 0 ? ssize_t(i) : n;
                        },
-                       [&] { return libc.sendmmsg(fd, m, count, flags); });
+                       [&] {
+                         for (unsigned i = 0; i < count; ++i) part_with_rights(&m[i].msg_hdr);
+                         return libc.sendmmsg(fd, m, count, flags);
+                       });
 }
 
 }  // namespace sluice::preload

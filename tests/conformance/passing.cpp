@@ -184,3 +184,35 @@ TEST("a master accepts and passes 50 connections to a worker") {
   }
   CHECK_EQ(wait_exit(worker), 0);
 }
+
+TEST("a socket that is passed before it is connected is one socket on both sides") {
+  Listener listener = make_listener();
+  int fd = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  int other = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  Channel channel;
+  Address to = local_address(listener.fd);
+  pid_t child = in_child([&] {
+    int taken = take(channel.theirs)[0];
+    CHECK_OK(connect(taken, to.get(), to.size));
+    write_all(taken, "hello");
+  });
+  pass(channel.mine, {fd});
+  int accepted = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+  CHECK_EQ(read_exactly(accepted, 5), "hello");
+  CHECK_EQ(wait_exit(child), 0);
+  CHECK_EQ(peer_address(fd).text(), to.text());
+  CHECK_ERRNO(getpeername(other, to.get(), &to.size), ENOTCONN);
+}
+
+TEST("MSG_FASTOPEN connects its socket and no other") {
+  Listener listener = make_listener();
+  int fd = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  int other = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  Address to = local_address(listener.fd);
+  CHECK_EQ(sendto(fd, "hello", 5, MSG_FASTOPEN, to.get(), to.size), 5);
+  int accepted = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+  CHECK_EQ(read_exactly(accepted, 5), "hello");
+  write_all(accepted, "world");
+  CHECK_EQ(read_exactly(fd, 5), "world");
+  CHECK_ERRNO(getpeername(other, to.get(), &to.size), ENOTCONN);
+}
