@@ -133,4 +133,16 @@ INTERPOSE(int, posix_spawnp,
   return spawn_by(actions, [&](auto* a) { return libc.posix_spawnp(pid, file, a, attributes, argv, envp); });
 }
 
+INTERPOSE(int, system, (const char* command)) {
+  be_ready();
+  part_with_inherited();
+  return libc.system(command);
+}
+
+INTERPOSE(FILE*, popen, (const char* command, const char* mode)) {
+  be_ready();
+  part_with_inherited();
+  return libc.popen(command, mode);
+}
+
 }  // namespace sluice::preload

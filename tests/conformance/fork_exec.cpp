@@ -729,6 +729,20 @@ TEST_EVERYWHERE("system and popen work beside connections") {
   CHECK_EQ(read_exactly(fd, 5), "hello");
 }
 
+TEST("a program run by system changes no other socket") {
+  Listener listener = make_listener();
+  int fd = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  int other = CHECK_OK(socket(AF_INET, SOCK_STREAM, 0));
+  std::string command = std::string("exec ") + program_invocation_name + " --program=connect_inherited " +
+                        std::to_string(fd) + " " + std::to_string(listener.port);
+  pid_t server = in_child([&] { serve_one(listener.fd); });
+  CHECK_EQ(system(command.c_str()), 0);
+  CHECK_EQ(wait_exit(server), 0);
+  sockaddr_in name;
+  socklen_t length = sizeof name;
+  CHECK_ERRNO(getpeername(other, reinterpret_cast<sockaddr*>(&name), &length), ENOTCONN);
+}
+
 TEST("a daemon of two forks listens and serves") {
   int ends[2];
   CHECK_OK(pipe(ends));
