@@ -9,8 +9,8 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 
 from coordinator import Coordinator, SluiceBuild, counted_between
-from processes import (Failure, Program, accepts_connections, free_port, two_cores,
-                       unwind_on_signals)
+from processes import (Failure, Program, accepts_connections, contained, free_port,
+                       two_cores)
 from servers import SERVERS
 
 WAYS = ["kernel", "divided", "shared"]
@@ -82,7 +82,7 @@ class Comparison:
 
     def _measure_way(self, way, variant):
         with ExitStack() as stack:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-example."))
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
             os.chmod(directory, 0o755)
             coordinator, launcher = None, []
             if way != "kernel":
@@ -104,15 +104,18 @@ class Comparison:
         return self.cells.get(("kernel", cell.variant, cell.connections))
 
     def print_table(self):
-        print(f"\n{self.server.title}; medians of {self.options.rounds} rounds of "
+        print(f"\n{self.server.title}; medians of {self.options.rounds} x "
               f"{self.options.seconds} s; load on CPU {self.load_cpu}, server on "
               f"CPU {self.server_cpu}\n")
         print(COLUMNS.format("connections", "way", "requests/s", "p50 us", "p99 us", "ratio",
                              "(spread)", "accelerated"))
         for cell in self.cells.values():
             print(self._line(cell))
+        print("\nratio: to the kernel's median of requests/s (spread: of each round by itself); "
+              "accelerated: the\nleast in a round that the coordinator counted, with those that "
+              "the load generator tries first.")
         if self.options.app == "memcached":
-            print("\np50 and p99 are interpolated in memcaslap's powers of two.")
+            print("p50 and p99 are interpolated in memcaslap's powers of two.")
 
     def _line(self, cell):
         kernel = self.kernel_cell(cell)
@@ -181,6 +184,8 @@ def parse_options():
 
 def main():
     options = parse_options()
+    if options.json:
+        open(options.json, "a").close()  # now, not after everything has been measured
     comparison = Comparison(options)
     if options.ways != ["kernel"]:
         comparison.build.require()
@@ -200,10 +205,4 @@ def main():
 
 
 if __name__ == "__main__":
-    unwind_on_signals()
-    try:
-        sys.exit(main())
-    except Failure as failure:
-        sys.exit(f"run: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(contained("example", main))

@@ -6,21 +6,91 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Failure(Exception):
     """Something did not run; says what in one line."""
 
 
-def unwind_on_signals():
-    """Makes the signals that ask us to end unwind the stack, so that every `with` cleans up."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+# ---- the end of everything -----------------------------------------------------------------
 
+def contained(name, main):
+    """Runs main() in a process of its own, and returns the status to exit with.
+
+    Whatever ends it, no process and no temporary file of it is left. What it runs has nothing
+    worth saving, so a signal that asks us to end simply kills all of it.
+    """
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
+    with tempfile.TemporaryDirectory(prefix=f"sluice-{name}.",
+                                     ignore_cleanup_errors=True) as directory:
+        os.chmod(directory, 0o755)  # for servers that change their user
+        child = os.fork()
+        if child == 0:
+            tempfile.tempdir = directory
+            run_to_the_end(main)
+        caught = kill_on_signals(child)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
+        _, status = os.waitpid(child, 0)
+        end_descendants()
+    return 128 + caught[0] if caught else os.waitstatus_to_exitcode(status)
+
+
+def run_to_the_end(main):
+    """In the child: main(), and no return."""
+    status = 1
+    try:
+        os.setpgid(0, 0)  # the terminal's signals come through the parent
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+        status = main()
+        sys.stdout.flush()
+    except (Failure, OSError) as failure:
+        print(f"run: {failure}", file=sys.stderr, flush=True)
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def kill_on_signals(child):
+    """Returns the list into which those come that have been caught."""
+    caught = []
+
+    def kill(number, frame):
+        caught.append(number)
+        os.kill(child, signal.SIGKILL)
+    for number in END_SIGNALS:
+        signal.signal(number, kill)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+    return caught
+
+
+def end_descendants():
+    """The children of the dead become ours, because we are their subreaper."""
+    path = f"/proc/self/task/{os.getpid()}/children"
+    while True:
+        with open(path) as file:
+            children = [int(pid) for pid in file.read().split()]
+        if not children:
+            return
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+# ---- programs ------------------------------------------------------------------------------
 
 def wait_until(condition, what, seconds=10):
     end = time.monotonic() + seconds

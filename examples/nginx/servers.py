@@ -53,8 +53,9 @@ def find_program(name):
     return path
 
 
-def caller():
-    return pwd.getpwuid(os.geteuid()).pw_name
+def user_to_become(wanted):
+    """One name, or none: only root may choose, and who is not root may have no name."""
+    return [wanted or pwd.getpwuid(0).pw_name] if os.geteuid() == 0 else []
 
 
 def patience(seconds):
@@ -73,8 +74,7 @@ class Nginx:
     variants = [""]
 
     def command(self, variant, directory, port, user):
-        # Only root may choose.
-        user_line = f"user {user or caller()};" if os.geteuid() == 0 else ""
+        user_line = "".join(f"user {name};" for name in user_to_become(user))
         path = os.path.join(directory, "nginx.conf")
         with open(path, "w") as conf:
             conf.write(NGINX_CONF.format(directory=directory, port=port, user=user_line))
@@ -101,8 +101,9 @@ class Memcached:
     variants = ["-t 1", "-t 4"]
 
     def command(self, variant, directory, port, user):
+        user_options = [f"-u{name}" for name in user_to_become(user)]
         return [find_program("memcached"), *variant.split(), "-l", "127.0.0.1", "-p", str(port),
-                "-u", user or caller()]
+                *user_options]
 
     def load(self, launcher, directory, port, connections, seconds, cpu):
         path = os.path.join(directory, "memcaslap.conf")
