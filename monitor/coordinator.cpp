@@ -68,7 +68,8 @@ Coordinator::Coordinator(const Options& options)
 
 std::string Coordinator::start() {
   raise_descriptor_limit();
-  stay_on_cpu();
+  if (!stays_on_cpu())
+    return "cannot stay on CPU " + std::to_string(options_.cpu) + ": " + strerror(errno);
   core_.init(executor_, random_first_domain());
   if (int e = directory_.create(options_.busy_poll); e < 0)
     return std::string("cannot create shared memory: ") + strerror(-e);
@@ -104,13 +105,12 @@ void Coordinator::lend_ports() {
   add_outside(10000, 32767);
 }
 
-void Coordinator::stay_on_cpu() const {
-  if (options_.cpu < 0) return;
+bool Coordinator::stays_on_cpu() const {
+  if (options_.cpu < 0) return true;
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(options_.cpu, &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0)
-    spdlog::warn("cannot stay on CPU {}: {}", options_.cpu, strerror(errno));
+  return sched_setaffinity(0, sizeof set, &set) == 0;
 }
 
 TextService::Sources Coordinator::texts() {

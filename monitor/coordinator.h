@@ -27,7 +27,7 @@ class Coordinator {
  private:
   std::string catch_signals();
   void lend_ports();
-  void stay_on_cpu() const;
+  bool stays_on_cpu() const;  // else errno says why
   TextService::Sources texts();
 
   bool look();

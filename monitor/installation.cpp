@@ -21,10 +21,19 @@ std::string first_accessible(std::initializer_list<fs::path> paths, int access_m
   return {};
 }
 
+// From bindir to libdir, so that a tree that was moved or staged (DESTDIR) works as well.
+fs::path installed_library_folder() {
+  const fs::path prefix = SLUICE_PREFIX, libdir = prefix / SLUICE_LIBDIR;
+  return own_folder() / libdir.lexically_relative(prefix / SLUICE_BINDIR);
+}
+
 }  // namespace
 
 std::string find_library() {
-  return first_accessible({own_folder() / ".." / "preload" / "libsluice.so", SLUICE_LIBRARY}, R_OK);
+  const char* name = "libsluice.so";
+  return first_accessible({own_folder() / ".." / "preload" / name, installed_library_folder() / name,
+                           fs::path(SLUICE_PREFIX) / SLUICE_LIBDIR / name},
+                          R_OK);
 }
 
 std::string find_daemon() { return first_accessible({own_folder() / "sluiced"}, X_OK); }

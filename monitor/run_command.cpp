@@ -137,6 +137,9 @@ std::string prepend(const std::string& library, const char* existing) {
 std::string prepare(const RunOptions& o) {
   std::string library = find_library();
   if (library.empty()) return "libsluice.so is neither built nor installed";
+  // ld.so(8) takes both as separators, and has no way to quote them.
+  if (library.find_first_of(" :") != std::string::npos)
+    return library + ": LD_PRELOAD cannot name a path with a space or a colon";
   struct stat st;
   if (lstat(o.directory.c_str(), &st) == 0) {
     std::string problem = problem_with_directory(o.directory, true);

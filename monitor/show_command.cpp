@@ -124,9 +124,12 @@ int stop_coordinator(const ShowOptions& o) {
   std::string text;
   if (!ask_or_complain(o, shm::kStop, text)) return 1;
   // It has promised; it is gone when another could start in its place.
-  for (int i = 0; i < 500 && !lock_directory(o.directory); ++i)
+  for (int i = 0; i < 500; ++i) {
+    if (lock_directory(o.directory)) return 0;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  return 0;
+  }
+  fprintf(stderr, "sluice: the coordinator in %s does not end\n", o.directory.c_str());
+  return 1;
 }
 
 }  // namespace sluice::monitor

@@ -89,8 +89,8 @@ int main_of_sluice(int argc, char** argv) {
   CLI::App* ss = add_ss(app, show);
   CLI::App* stop = app.add_subcommand("stop", "stop the coordinator; connections go on");
   for (CLI::App* command : {run, status, ss, stop})
-    command->add_option("--dir", directory, "run directory of the coordinator; else $SLUICE_DIR")
-        ->default_str(standard_directory());
+    command->add_option("--dir", directory, "run directory of the coordinator")
+        ->default_str("$SLUICE_DIR, else " + standard_directory());
   app.set_version_flag("--version", "sluice " SLUICE_VERSION " (protocol " +
                                         std::to_string(shm::kProtocolVersion) + ")");
   try {

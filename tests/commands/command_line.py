@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""sluiced and sluice from the build directory: options, statuses, complaints, and ends."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import unittest
+
+from commands import Commands, OtherVersion, main, wait_until
+
+LISTEN = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"
+BAD_OPTIONS = {
+    "sluice": ([], ["bogus"], ["run"], ["run", "--bogus", "true"], ["run", "--dir"],
+               ["run", "--queues=x", "true"], ["run", "--protect=x", "true"], ["status", "--bogus"],
+               ["status", "extra"], ["ss", "-x"], ["stop", "--json"]),
+    "sluiced": (["--bogus"], ["--queues=x"], ["--poll=x"], ["--protect=x"], ["--cpu=x"],
+                ["--cpu=-1"], ["extra"]),
+}
+HELP = {
+    ("sluice",): ["run", "status", "ss", "stop", "--version"],
+    ("sluice", "run"): ["--dir", "--queues", "--poll", "--protect", "--require", "125", "126"],
+    ("sluice", "status"): ["--dir", "--json"],
+    ("sluice", "ss"): ["--dir", "--json", "--listening", "--all"],
+    ("sluice", "stop"): ["--dir"],
+    ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
+                   "--protect", "none", "regions", "--foreground", "--linger", "--version"],
+}
+
+
+class Usage(Commands):
+    def program(self, name):
+        return getattr(self.build, name)
+
+    def test_help_names_every_option(self):
+        for (name, *command), words in HELP.items():
+            status, out, err = self.call(self.program(name), *command, "--help")
+            self.assertEqual((status, err), (0, ""))
+            for word in words:
+                self.assertIn(word, out, (name, command))
+
+    def test_wrong_usage_is_one_line_and_status_2(self):
+        for name, calls in BAD_OPTIONS.items():
+            for arguments in calls:
+                with self.subTest(name=name, arguments=arguments):
+                    status, out, err = self.call(self.program(name), *arguments)
+                    self.assertEqual((status, out), (2, ""))
+                    self.one_line(err, f"{name}: ")
+
+    def test_a_cpu_that_is_not_there_is_refused(self):
+        cpu = os.sysconf("SC_NPROCESSORS_CONF")
+        for more in ([], ["--foreground"]):
+            status, _, err = self.call(self.build.sluiced, f"--dir={self.run_dir}", f"--cpu={cpu}",
+                                       *more)
+            self.assertEqual(status, 1)
+            self.one_line(err, f"CPU {cpu}")
+
+    def test_without_a_coordinator_the_others_say_so(self):
+        for command in ("status", "ss", "stop"):
+            status, out, err = self.sluice(command)
+            self.assertEqual((status, out), (1, ""))
+            self.one_line(err, "no coordinator", self.run_dir)
+
+
+class Status(Commands):
+    def test_the_status_is_that_of_the_command(self):
+        self.assertEqual(self.sluice("run", "--", "sh", "-c", "exit 37")[0], 37)
+        self.assertEqual(self.sluice("run", "sh", "-c", "exit 0")[0], 0)
+
+    def test_a_signal_that_ends_the_command_is_passed_on(self):
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            self.assertEqual(self.sluice("run", "--", "sh", "-c", f"kill -{number} $$")[0], -number)
+
+    def test_a_command_that_cannot_run_is_127_or_126(self):
+        for command, expected in (("/nonexistent", 127), ("/", 126), ("/etc/passwd", 126)):
+            status, _, err = self.sluice("run", "--", command)
+            self.assertEqual(status, expected)
+            self.one_line(err, command)
+
+    def test_options_after_the_command_are_the_command_s(self):
+        status, out, _ = self.sluice("run", "echo", "--require", "--", "--dir")
+        self.assertEqual((status, out), (0, "--require -- --dir\n"))
+
+
+class RunDirectory(Commands):
+    def daemon_refuses(self, *words):
+        status, out, err = self.call(self.build.sluiced, f"--dir={self.run_dir}")
+        self.assertEqual((status, out), (1, ""))
+        self.one_line(err, *words)
+
+    def is_refused(self, *words):
+        self.runs_on_the_kernel(*words)
+        self.daemon_refuses(*words)
+
+    def test_a_file_is_refused(self):
+        open(self.run_dir, "w").close()
+        self.is_refused("not a directory")
+
+    def test_a_link_is_refused(self):
+        os.symlink(self.directory, self.run_dir)
+        self.is_refused("not a directory")
+
+    def test_one_that_others_may_write_to_is_refused(self):
+        os.mkdir(self.run_dir)
+        os.chmod(self.run_dir, 0o777)
+        self.is_refused("written to by others")
+
+    @unittest.skipIf(os.geteuid() != 0, "only root can give a directory away")
+    def test_a_foreign_one_is_refused(self):
+        os.mkdir(self.run_dir)
+        os.chown(self.run_dir, 12345, 12345)
+        self.is_refused("12345")
+
+    def test_one_without_a_parent_is_refused(self):
+        self.run_dir += "/deeper/still"
+        self.is_refused("No such file")
+
+    def test_a_long_path_is_refused(self):
+        self.run_dir += "x" * 80
+        self.is_refused("too long")
+
+    def test_a_second_coordinator_is_refused(self):
+        self.assertEqual(self.call(self.build.sluiced, f"--dir={self.run_dir}")[0], 0)
+        self.daemon_refuses("another coordinator")
+        self.assertEqual(self.sluice("stop")[0], 0)
+        self.assertTrue(self.no_coordinator())
+
+    def test_what_a_killed_coordinator_left_is_used_again(self):
+        daemon = subprocess.Popen([self.build.sluiced, "--foreground", f"--dir={self.run_dir}"],
+                                  stderr=subprocess.DEVNULL)
+        wait_until(lambda: not self.no_coordinator(), "sluiced answers")
+        daemon.kill()
+        daemon.wait()
+        self.assertTrue(os.path.exists(os.path.join(self.run_dir, "coordinator.sock")))
+        self.assertTrue(self.no_coordinator())
+        self.assertEqual(self.sluice("run", "--require", "--", "true"), (0, "", ""))
+
+    def test_a_coordinator_of_another_version_is_not_used(self):
+        os.mkdir(self.run_dir, 0o700)
+        OtherVersion(self.run_dir)
+        self.runs_on_the_kernel("another version")
+        for command in ("status", "ss", "stop"):
+            status, out, err = self.sluice(command)
+            self.assertEqual((status, out), (1, ""))
+            self.one_line(err, "another version")
+
+    def test_the_shim_leaves_a_program_on_the_kernel_then(self):
+        os.mkdir(self.run_dir, 0o700)
+        OtherVersion(self.run_dir)
+        connect = ("import socket; s = socket.create_server(('127.0.0.1', 0));"
+                   "c = socket.create_connection(s.getsockname()); a = s.accept()[0];"
+                   "a.send(b'x'); print(c.recv(1))")
+        status, out, _ = self.call(sys.executable, "-c", connect, env={
+            "LD_PRELOAD": self.build.library, "SLUICE_DIR": self.run_dir})
+        self.assertEqual((status, out), (0, "b'x'\n"))
+
+
+class Parts(Commands):
+    """What is not there, in a copy of the build directory."""
+
+    def copy(self, *paths, to="copy"):
+        for path in paths:
+            folder = os.path.join(self.directory, to, os.path.basename(os.path.dirname(path)))
+            os.makedirs(folder, exist_ok=True)
+            shutil.copy(path, folder)
+        self.build = type(self.build)(os.path.join(self.directory, to))
+
+    def test_a_missing_daemon_is_said(self):
+        self.copy(self.build.sluice, self.build.library)
+        self.runs_on_the_kernel("sluiced")
+
+    def test_a_library_that_ld_so_cannot_be_told_of_is_said(self):
+        self.copy(self.build.sluice, self.build.sluiced, self.build.library, to="a copy")
+        self.runs_on_the_kernel("LD_PRELOAD cannot")
+
+
+class Embedded(Commands):
+    def listener(self):
+        process = subprocess.Popen(
+            [self.build.sluice, "run", f"--dir={self.run_dir}", "--require", "--", sys.executable,
+             "-c", LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        return process
+
+    def test_the_coordinator_leaves_after_its_last_client(self):
+        first, second = self.listener(), self.listener()
+        first.communicate(b"\n")
+        status, out, _ = self.sluice("ss", "--listening")
+        self.assertEqual((status, out.count("LISTEN")), (0, 1), out)
+        second.communicate(b"\n")
+        wait_until(self.no_coordinator, "the coordinator leaves")
+
+    def test_it_has_the_wanted_settings_and_a_note_says_when_not(self):
+        self.assertEqual(self.sluice("run", "--queues=shared", "--poll=busy", "--", "true"),
+                         (0, "", ""))
+        self.assertIn("queues shared, poll busy, protect regions", self.sluice("status")[1])
+        status, _, err = self.sluice("run", "--queues=divided", "--", "true")
+        self.assertEqual(status, 0)
+        self.one_line(err, "note", "--queues=shared")
+        self.assertEqual(self.sluice("stop"), (0, "", ""))
+
+    def test_a_command_inside_means_the_same_coordinator(self):
+        status, out, err = self.sluice("run", "--", self.build.sluice, "status")
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn(self.run_dir, out)
+
+    def test_other_preloaded_libraries_stay(self):
+        status, out, err = self.sluice("run", "--", "sh", "-c", "echo $LD_PRELOAD",
+                                       env={"LD_PRELOAD": "libm.so.6"})
+        self.assertEqual((status, out), (0, f"{self.build.library}:libm.so.6\n"), err)
+
+
+main()
