@@ -56,6 +56,7 @@ class Clients {
   Client& add(Descriptor socket, uint32_t uid, int32_t pid);
   void remove(Client& client);
 
+  std::size_t size() const { return by_serial_.size(); }
   // Null when there is none.
   Client* by_serial(uint32_t serial);
   Client* by_domain(DomainId domain);

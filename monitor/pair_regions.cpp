@@ -23,6 +23,7 @@ bool PairRegions::is_valid(int fd, const PairKey& key) {
 void PairRegions::add(const PairKey& key, Descriptor fd) {
   auto old = regions_.find(key);
   if (old != regions_.end()) erase(old);
+  unanswered_ += is_answer(key) ? -1 : 1;
   regions_[key] = {std::move(fd), {key.writer}, {key.reader}};
   of_domain_[key.writer].push_back(key);
   if (key.reader != key.writer) of_domain_[key.reader].push_back(key);
@@ -93,7 +94,12 @@ void PairRegions::erase(std::map<PairKey, PairRegion>::iterator region) {
       if (found->second.empty()) of_domain_.erase(found);
     }
   }
+  unanswered_ += is_answer(region->first) ? 1 : -1;
   regions_.erase(region);
+}
+
+bool PairRegions::is_answer(const PairKey& key) const {
+  return regions_.contains({key.reader, key.writer, key.generation});
 }
 
 uint64_t PairRegions::bytes() const {

@@ -46,12 +46,16 @@ class PairRegions {
   // The region from `reader` back to `writer`: of the same generation, else the newest.
   const PairRegion* opposite(const PairKey& key) const;
   const std::map<PairKey, PairRegion>& all() const { return regions_; }
+  bool is_answer(const PairKey& key) const;
+  // Descriptors that the pairs hold, and will when every region has been answered by another.
+  std::size_t descriptors() const { return regions_.size() + unanswered_; }
 
  private:
   void forget_oldest(const PairKey& newest);
   void erase(std::map<PairKey, PairRegion>::iterator region);
 
   std::map<PairKey, PairRegion> regions_;
+  std::size_t unanswered_ = 0;
   std::unordered_map<DomainId, std::vector<PairKey>> of_domain_;
 };
 

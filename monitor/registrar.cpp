@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,10 @@
 
 namespace sluice::monitor {
 namespace {
+
+constexpr std::size_t kOwnDescriptors = 32;
+constexpr std::size_t kDescriptorsPerClient = 4;
+constexpr std::size_t kDescriptorsPerPair = 2 + 2 * 2;  // and as many to each side, if they queue
 
 // Only an eventfd can be written to without ever waiting for somebody else.
 bool is_eventfd(int fd) {
@@ -205,7 +210,19 @@ int Registrar::accept_region(Client& client, Client* peer, const InPacket& packe
   if (shm::verify_region(fd, shm::kPairBytes, options_.protect) != 0) return EBADF;
   if (!PairRegions::is_valid(fd, key)) return EBADF;
   if (peer == nullptr || peer->doomed || peer->stage != Stage::kWelcomed) return ESRCH;
+  bool again = packet.header.value2 == shm::kOfferedBefore;
+  if (!again && !pairs_.is_answer(key) && !has_room_for_pair(*peer)) return EMFILE;
   return core_.pair(client.domain, packet.header.domain);
+}
+
+// What is begun has to be finished: without a descriptor for the peer's region, and for both while
+// they are under way, the connection would never be accepted.
+bool Registrar::has_room_for_pair(const Client& peer) const {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return kOwnDescriptors + kDescriptorsPerClient * clients_.size() + pairs_.descriptors() +
+             kDescriptorsPerPair + peer.outbox_fds <=
+         limit.rlim_cur;
 }
 
 void Registrar::announce_pair(Client& client, const InPacket& packet) {

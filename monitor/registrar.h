@@ -44,6 +44,7 @@ class Registrar {
   int welcome(Client& client, InPacket& packet);
   void refuse(Client& client, int error);
   int accept_region(Client& client, Client* peer, const InPacket& packet);
+  bool has_room_for_pair(const Client& peer) const;
   void pass_region(Client& to, const PairKey& key);
   // Those that are there for `reader` already when it comes.
   void pass_regions(Client& reader);

@@ -10,7 +10,7 @@ namespace sluice::preload {
 
 class Peers {
  public:
-  static constexpr uint32_t kMaxPairs = 1024;
+  static constexpr uint32_t kMaxPairs = 4096;  // more than the coordinator has ports for
 
   // The pair in which a new connection to `peer` may begin; created if need be. Null with `error` set.
   Pair* for_new_connection(shm::DomainId peer, int& error);

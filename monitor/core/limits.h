@@ -19,9 +19,10 @@ inline constexpr uint32_t kMaxCandidates = 1024;
 inline constexpr uint32_t kListenersPerDomain = 2048;
 inline constexpr uint32_t kAnnouncementsPerDomain = 16384;
 
-inline constexpr uint32_t kPortsPerLease = 64;
+// Small, because every process that connects takes one: 27,000 ports are enough for 3,400.
+inline constexpr uint32_t kPortsPerLease = 8;
 inline constexpr uint32_t kMaxLeases = 65536 / kPortsPerLease;
 // A domain that holds this many must leave a quarter of all ports to others.
-inline constexpr uint32_t kUnquestionedLeases = 8;
+inline constexpr uint32_t kUnquestionedLeases = 64;
 
 }  // namespace sluice::monitor::core

@@ -214,7 +214,7 @@ TEST_CASE_METHOD(World, "announcements of impossible peers are ignored") {
 // ---- ports ------------------------------------------------------------------------------
 
 struct Ports : World {
-  static constexpr uint32_t kFirst = 61000, kBlocks = 16;
+  static constexpr uint32_t kFirst = 61000, kBlocks = 2 * kUnquestionedLeases;
   Ports() { core->add_port_range(kFirst, kFirst + kBlocks * kPortsPerLease - 1); }
   Message lease(DomainId d) { return ask(d, {shm::kLeasePorts}); }
 };
