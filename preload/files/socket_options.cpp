@@ -107,6 +107,16 @@ const Option* find(int level, int name) {
 // or connects in the kernel.
 bool kernel_has_it(const TcpSocket& s) { return s.real; }
 
+// What the kernel made of it, which answers with twice the value.
+void note_buffer_sizes(TcpSocket& s, int fd, int name) {
+  bool send = name == SO_SNDBUF || name == SO_SNDBUFFORCE, receive = name == SO_RCVBUF || name == SO_RCVBUFFORCE;
+  if (!send && !receive) return;
+  int doubled;
+  socklen_t length = sizeof doubled;
+  if (libc.getsockopt(fd, SOL_SOCKET, send ? SO_SNDBUF : SO_RCVBUF, &doubled, &length) != 0) return;
+  (send ? s.send_buffer : s.receive_buffer) = doubled / 2;
+}
+
 }  // namespace
 
 int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t* length) {
@@ -133,6 +143,7 @@ int set_option(TcpSocket& s, int fd, int level, int name, const void* value, soc
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
     if (libc.setsockopt(fd, level, name, value, length) != 0) return -errno;
+    if (level == SOL_SOCKET) note_buffer_sizes(s, fd, name);
     if (!ours) return 0;
   }
   if (value == nullptr) return -EFAULT;

@@ -184,7 +184,7 @@ uint32_t TcpSocket::poll_events() {
 bool TcpSocket::writable() {
   ByteProducer out(pair->out(), *mine, theirs, head_seen);
   if (!out.has_ring() || out.space(true) * 3 >= out.size()) return true;
-  return out.size() < size_t{1} << kLargestRingLog2 && !pair->inherited && out.can_switch();
+  return out.size() < size_t{1} << largest_ring_log2() && !pair->inherited && out.can_switch();
 }
 
 // ---- waiting ------------------------------------------------------------------------------
@@ -456,18 +456,32 @@ size_t TcpSocket::make_space(size_t wanted) {
   return out.space(false);
 }
 
+namespace {
+constexpr uint32_t kSizes[] = {12, 16, 18, 20};
+}
+
+// SO_SNDBUF bounds what is under way, up to the next size: who asks for little wants to be told
+// early that nobody reads. Twice the value, as the kernel has it.
+uint32_t TcpSocket::largest_ring_log2() const {
+  if (send_buffer <= 0) return kLargestRingLog2;
+  for (uint32_t log2 : kSizes)
+    if (log2 > kSmallestRingLog2 && size_t{1} << log2 >= size_t(send_buffer) * 2) return log2;
+  return kLargestRingLog2;
+}
+
 bool TcpSocket::grow(size_t wanted) {
-  static constexpr uint32_t kSizes[] = {12, 16, 18, 20};
   ByteProducer out(pair->out(), *mine, theirs, head_seen);
   if (pair->inherited || !out.can_switch()) return false;  // ring memory is the parent's to give
   uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
   RingRef oldest = mine->rings[(switches + 1) & 1];
+  uint32_t largest = largest_ring_log2();
   // A reader that has not begun to read may not do so for long: the next handover would have to
   // wait for it, so this one takes all there is to take.
-  if (switches == 1 && head_seen == 0) wanted = size_t{1} << kLargestRingLog2;
+  if (switches == 1 && head_seen == 0) wanted = size_t{1} << largest;
   for (uint32_t log2 : kSizes) {
+    if (log2 > largest) return false;
     bool bigger = size_t{1} << log2 > out.size();
-    bool last = log2 == kLargestRingLog2;
+    bool last = log2 == largest;
     if (!bigger || (size_t{1} << log2 < wanted && !last)) continue;
     uint32_t page;
     if (!pair->take_ring(log2, page)) return false;

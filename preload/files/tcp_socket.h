@@ -156,6 +156,7 @@ class TcpSocket : public File {
   bool writable();
   size_t make_space(size_t wanted);
   bool grow(size_t wanted);
+  uint32_t largest_ring_log2() const;
   void after_publish();
   void after_retire(uint64_t available_before);
   void wake_peer(uint32_t wants);
