@@ -28,6 +28,12 @@ void DirectoryRegion::set_alive(shm::DomainId domain, bool alive) {
   set_bit(region_->alive[domain / 64], domain % 64, alive);
 }
 
+void DirectoryRegion::set_waited(uint32_t listener, bool waited) {
+  uint32_t i = listener % shm::kMaxListeners;
+  set_bit(region_->waited[i / 64], i % 64, waited);
+  shm::sleep_wake_fence();
+}
+
 void DirectoryRegion::set_bit(shm::Shared<uint64_t>& word, uint32_t bit, bool value) {
   uint64_t mask = uint64_t{1} << bit;
   uint64_t old = word.load(std::memory_order_relaxed);  // our own

@@ -15,6 +15,8 @@ class DirectoryRegion {
 
   void set_port(uint16_t port, bool listened);
   void set_alive(shm::DomainId domain, bool alive);
+  // With the full fence after it that Directory::waited needs.
+  void set_waited(uint32_t listener, bool waited);
 
   // Around a sleep, with the fence of shm/wake.h; look for work after fall_asleep().
   void fall_asleep();

@@ -19,11 +19,13 @@ class Executor : public core::Actions {
   void revoke(DomainId to, core::ListenerId listener) override;
   void gone(DomainId to, DomainId dead) override;
   void ring(DomainId domain) override;
+  void reconsider(DomainId to, core::ListenerId listener) override;
   void set_port(uint16_t port, bool listened) override { directory_.set_port(port, listened); }
   void set_alive(DomainId domain, bool alive) override { directory_.set_alive(domain, alive); }
+  void set_waited(core::ListenerId listener, bool waited) override { directory_.set_waited(listener, waited); }
   void watch(DomainId domain, int32_t pid) override { watcher_.watch(domain, pid); }
   void unwatch(DomainId domain) override { watcher_.unwatch(domain); }
-  bool is_waiting(DomainId domain) override;
+  uint32_t sleeps_at(DomainId domain, core::ListenerId listener) override;
   bool may_listen(DomainId domain, const core::Address& address, uint16_t port) override;
 
  private:

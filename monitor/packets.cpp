@@ -81,6 +81,8 @@ void Packets::dispatch(Client& client, InPacket& packet) {
       return registrar_.region(client, packet);
     case shm::kAnnouncePair:
       return registrar_.announce_pair(client, packet);
+    case shm::kSync:
+      return post_.send(client, make_packet(shm::kSync));
     default:
       return clients_.doom(client);
   }

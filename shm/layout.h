@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -24,6 +24,11 @@ using DomainId = uint32_t;
 inline constexpr DomainId kNobody = 0;
 inline constexpr DomainId kCoordinator = 1;
 inline constexpr uint32_t kMaxDomains = 65536;
+
+// A listener's id: generation << kListenerBits | index. 0 is none.
+inline constexpr uint32_t kListenerBits = 14;
+inline constexpr uint32_t kMaxListeners = 1u << kListenerBits;
+inline constexpr uint32_t kEveryListener = ~0u;  // in ClientRegion::accepting: more than one
 
 template <class T>
 using Shared = std::atomic<T>;
@@ -73,6 +78,9 @@ enum SlotState : uint32_t {
   kDeaf = 32,      // shutdown(SHUT_RD) was called; only this side's processes care
   kUrgent = 64,    // Slot::urgent says something, or did
   kPolite = 128,   // a process of this side waits until the others let go of it; likewise
+  // The initiator takes the connection back to make it elsewhere: who accepts it after that gives
+  // it up. Sets this, full fence, looks at kAccepted; the acceptor the other way round.
+  kWithdrawn = 256,
 };
 
 enum Wants : uint32_t {
@@ -195,7 +203,8 @@ struct ClientRegion {
   alignas(kCacheLine) Shared<uint64_t> claim;
   alignas(kCacheLine) Shared<uint64_t> replies_head;  // consumed of ReplyRegion::replies
   Shared<uint32_t> sleeping;                          // odd: ring the bell after a notice
-  Shared<uint32_t> accepting;                         // 1: a thread waits for connections
+  // The listener at which a thread sleeps until a connection comes; kEveryListener, or 0: none.
+  Shared<uint32_t> accepting;
   alignas(kCacheLine) Shared<uint64_t> counters[kCounters];
   MessageEntries requests;
 };
@@ -221,8 +230,15 @@ struct Directory {
   alignas(kCacheLine) Shared<uint32_t> sleeping;  // odd: the coordinator sleeps, ring its bell
   alignas(kCacheLine) Shared<uint64_t> ports[65536 / 64];        // accelerated listeners, any namespace
   alignas(kCacheLine) Shared<uint64_t> alive[kMaxDomains / 64];  // registered and not dead
+  // By a listener's index: connections wait at it, and all who accept there are busy. Whoever
+  // goes to sleep there looks, after the full fence, and says kIdle.
+  alignas(kCacheLine) Shared<uint64_t> waited[kMaxListeners / 64];
   bool has_port(uint16_t p) const {
     return ports[p / 64].load(std::memory_order_acquire) >> (p % 64) & 1;
+  }
+  bool is_waited(uint32_t listener) const {
+    uint32_t i = listener % kMaxListeners;
+    return waited[i / 64].load(std::memory_order_relaxed) >> (i % 64) & 1;  // ordered by the fence
   }
   bool is_alive(DomainId d) const {
     return d < kMaxDomains && (alive[d / 64].load(std::memory_order_acquire) >> (d % 64) & 1);

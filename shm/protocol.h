@@ -36,6 +36,18 @@ enum MessageType : uint16_t {
   kRing,
   // Reply repeats the words. For measurements.
   kPing,
+  // words 0: listener id; 1: 1 if connections of the sender wait there to be accepted for longer
+  // than usual, 0 if none do any more. No reply: kReconsider follows as soon as a process is idle
+  // there.
+  kWaiting,
+  // words 0: listener id, at which the sender sleeps; 1: 1 if it does not sleep but accepts when it
+  // looks again. No reply. Said when Directory::waited shows somebody, and again while it does.
+  kIdle,
+  // words 0: listener id | domain where a connection waits << 32; 1,2: its destination; 3: port.
+  // Another process that is idle at this very listener; reply as to kConnect. EAGAIN: none, and the
+  // sender waits as by kWaiting. EBUSY: only the one where it waits already. ENOENT: the listener is
+  // another one, or gone.
+  kMove,
 };
 
 enum ListenFlags : uint32_t { kListenV6Only = 1, kListenReusePort = 2 };
@@ -75,6 +87,10 @@ enum PacketType : uint16_t {
   kAnnouncePair,
   // Coordinator -> client: value: listener whose grants end.
   kRevoke,
+  // Coordinator -> client: value: listener. A process is idle there: kMove a connection that waits.
+  kReconsider,
+  // Client -> coordinator and back, after all that the coordinator sent before.
+  kSync,
   // `sluice` -> coordinator. Answer: kText packets, whose text follows the header; an empty one
   // is the last. status: EPROTO, EPERM.
   kStatus = 64,   // JSON. value: 1 if a client is about to come, so that --linger waits for it

@@ -18,18 +18,23 @@ class Actions {
   // A domain that shares regions with `to` is dead. set_alive has said so before.
   virtual void gone(DomainId to, DomainId dead) = 0;
   virtual void ring(DomainId domain) = 0;
+  // `to` may find an idle acceptor for a connection that waits at `listener`.
+  virtual void reconsider(DomainId to, ListenerId listener) = 0;
 
   // The directory's bitmaps.
   virtual void set_port(uint16_t port, bool listened) = 0;
   virtual void set_alive(DomainId domain, bool alive) = 0;
+  // What is looked at after this returns is newer than this (a full fence).
+  virtual void set_waited(ListenerId listener, bool waited) = 0;
 
   // Start or stop waiting for the end of a process that has not registered with this
   // coordinator; when it ends, or has ended, CoordinatorCore::remove(domain).
   virtual void watch(DomainId domain, int32_t pid) = 0;
   virtual void unwatch(DomainId domain) = 0;
 
-  // Whether a thread of `domain` waits for connections at the moment.
-  virtual bool is_waiting(DomainId domain) = 0;
+  // Whether a thread of `domain` sleeps until a connection comes to `listener`: 0, or the number of
+  // this sleep, which is another for the next one.
+  virtual uint32_t sleeps_at(DomainId domain, ListenerId listener) = 0;
   // Whether the kernel would let `domain` listen there: privileged ports, policy.
   virtual bool may_listen(DomainId domain, const Address& address, uint16_t port) = 0;
 

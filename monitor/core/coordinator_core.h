@@ -58,6 +58,8 @@ class CoordinatorCore {
   using Members = Relation<Role, kMaxMemberships>;
   struct Nothing {};
   using Grants = Relation<Nothing, kMaxGrants>;
+  // Who waits where; the payload is the place in the line.
+  using Waiters = Relation<int64_t, kMaxWaiters>;
   struct Candidate {
     Listener* listener;
     DomainId domain;
@@ -74,6 +76,9 @@ class CoordinatorCore {
   void connect(DomainId from, const shm::Message& m);
   void lease_ports(DomainId from, const shm::Message& m);
   void ring(const shm::Message& m);
+  void wait(DomainId from, const shm::Message& m);
+  void idle(DomainId from, const shm::Message& m);
+  void move(DomainId from, const shm::Message& m);
   void answer(DomainId to, const shm::Message& request, uint16_t status);
 
   bool is_foreign(const Listener& wanted);
@@ -89,6 +94,16 @@ class CoordinatorCore {
   bool gather(const Destination& to);
   void gather_role(const Destination& to, int best, Role role);
   const Candidate* choose(ListenerId avoid_listener, DomainId avoid_domain);
+  enum class Idleness { kBusy, kAssigned, kIdle };
+  Idleness idleness(DomainId acceptor, ListenerId listener);
+  DomainId idle_acceptor(const Listener& l, DomainId waiter, DomainId busy);
+  void assign(DomainId acceptor, ListenerId listener);
+  void reply_connected(DomainId to, const shm::Message& request, const Listener& l,
+                       DomainId acceptor, const Address& address, bool granted);
+  bool stand_in_line(DomainId waiter, Listener& l, int64_t place);
+  void leave_line(Waiters::Entry& waiter);
+  Listener* visible_listener(DomainId to, ListenerId id);
+  bool call_next(const Listener& l, DomainId except);
   bool grant(DomainId to, const Listener& l);
   void revoke_grants(const Listener& l);
   void revoke_port(uint16_t port, uint64_t netns);
@@ -105,6 +120,9 @@ class CoordinatorCore {
   ListenerTable<kMaxListeners> listeners_;
   Members members_;
   Grants grants_;
+  Waiters waiters_;
+  int64_t line_begin_;  // places before those in use, and after them
+  int64_t line_end_;
   PortLeases leases_;
   Candidate candidates_[kMaxCandidates];
   uint32_t candidate_count_;

@@ -66,6 +66,7 @@ void CoordinatorCore::remove(DomainId domain) {
   d.presence = Presence::kAbsent;
   actions_->set_alive(domain, false);
   while (auto* g = grants_.first_of_domain(domain)) grants_.remove(*g);
+  while (auto* w = waiters_.first_of_domain(domain)) leave_line(*w);
   while (auto* m = members_.first_of_domain(domain)) release(*m);
   if (d.leases != 0) leases_.take_back(domain);
   tell_neighbours(domain);

@@ -2,15 +2,9 @@
 #include <errno.h>
 
 #include "monitor/core/coordinator_core.h"
+#include "monitor/core/words.h"
 
 namespace sluice::monitor::core {
-namespace {
-
-constexpr uint32_t low(uint64_t word) { return uint32_t(word); }
-constexpr uint32_t high(uint64_t word) { return uint32_t(word >> 32); }
-constexpr uint64_t both(uint64_t low, uint64_t high) { return low | high << 32; }
-
-}  // namespace
 
 void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
   if (!domains_.is(sender, Presence::kPresent)) return;
@@ -29,6 +23,12 @@ void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
       return ring(request);
     case shm::kPing:
       return answer(sender, request, 0);
+    case shm::kWaiting:
+      return wait(sender, request);
+    case shm::kIdle:
+      return idle(sender, request);
+    case shm::kMove:
+      return move(sender, request);
     default:
       return answer(sender, request, EOPNOTSUPP);
   }
@@ -112,7 +112,9 @@ void CoordinatorCore::release(Members::Entry& member) {
 }
 
 void CoordinatorCore::close_if_unheld(Listener& l) {
-  if (members_.first_of_listener(listeners_.index(l)) != nullptr) return;
+  Index i = listeners_.index(l);
+  if (members_.first_of_listener(i) != nullptr) return;
+  while (auto* w = waiters_.first_of_listener(i)) leave_line(*w);
   listeners_.destroy(l);
   --listeners_count_;
   if (listeners_.first_on(l.port) == nullptr) actions_->set_port(l.port, false);
@@ -128,8 +130,12 @@ void CoordinatorCore::set_acceptor(DomainId from, const shm::Message& m) {
   Listener* l = listeners_.find(low(m.words[0]));
   if (l == nullptr || m.words[1] > uint64_t(Role::kAccepts)) return;
   Role role = Role(m.words[1]);
-  if (auto* member = members_.find(from, listeners_.index(*l))) return change_role(*member, role);
-  if (domains_[from].memberships < kListenersPerDomain && may_hold(from, *l)) hold(from, *l, role);
+  if (auto* member = members_.find(from, listeners_.index(*l)))
+    change_role(*member, role);
+  else if (domains_[from].memberships >= kListenersPerDomain || !may_hold(from, *l) || !hold(from, *l, role))
+    return;
+  // It may have gone to sleep before those came who wait now, and was nobody then.
+  if (role == Role::kAccepts && idleness(from, l->id) != Idleness::kBusy) call_next(*l, from);
 }
 
 // Descriptors are inherited: by children, and by what they exec under the same user.
@@ -170,14 +176,19 @@ void CoordinatorCore::connect(DomainId from, const shm::Message& m) {
   const Candidate* c = choose(low(m.words[4]), high(m.words[4]));
   if (c == nullptr) return answer(from, m, EAGAIN);
   bool granted = wants_grant && candidate_count_ == 1 && grant(from, *c->listener);
-  shm::Message reply{m.type, 0, m.id, {}};
+  reply_connected(from, m, *c->listener, c->domain, address, granted);
+}
+
+void CoordinatorCore::reply_connected(DomainId to, const shm::Message& request, const Listener& l,
+                                      DomainId acceptor, const Address& address, bool granted) {
+  shm::Message reply{request.type, 0, request.id, {}};
   AddressWords words = words_of(address);
-  reply.words[0] = both(c->domain, c->listener->id);
-  reply.words[1] = both(c->listener->backlog, granted);
+  reply.words[0] = both(acceptor, l.id);
+  reply.words[1] = both(l.backlog, granted);
   reply.words[2] = words.first;
   reply.words[3] = words.second;
-  reply.words[4] = uint64_t(domains_[c->domain].identity.pid);
-  actions_->reply(from, reply);
+  reply.words[4] = uint64_t(domains_[acceptor].identity.pid);
+  actions_->reply(to, reply);
 }
 
 // Collects the acceptors of the closest listeners. False when nobody listens there.
@@ -205,19 +216,27 @@ void CoordinatorCore::gather_role(const Destination& to, int best, Role role) {
   }
 }
 
-// One that waits for connections, else the next in turn.
+// One that waits for connections and was not given one yet, else one that waits, else the next in
+// turn.
 const CoordinatorCore::Candidate* CoordinatorCore::choose(ListenerId avoid_listener,
                                                           DomainId avoid_domain) {
   if (candidate_count_ == 0) return nullptr;
   uint32_t start = candidates_[0].listener->turn++;
   const Candidate* next = nullptr;
+  const Candidate* assigned = nullptr;
   for (uint32_t n = 0; n < candidate_count_; ++n) {
     const Candidate& c = candidates_[(start + n) % candidate_count_];
     if (c.listener->id == avoid_listener && c.domain == avoid_domain) continue;
-    if (candidate_count_ == 1 || actions_->is_waiting(c.domain)) return &c;
+    if (candidate_count_ == 1) return &c;
+    Idleness idleness = this->idleness(c.domain, c.listener->id);
+    if (idleness == Idleness::kIdle) {
+      assign(c.domain, c.listener->id);
+      return &c;
+    }
+    if (idleness == Idleness::kAssigned && assigned == nullptr) assigned = &c;
     if (next == nullptr) next = &c;
   }
-  return next;
+  return assigned != nullptr ? assigned : next;
 }
 
 bool CoordinatorCore::grant(DomainId to, const Listener& l) {

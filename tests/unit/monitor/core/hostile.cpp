@@ -18,7 +18,7 @@ struct Chaos : test::World {
   std::mt19937_64 random{42};
   std::vector<DomainId> crowd;  // ids given lately
   ListenerId known_listeners[64] = {};
-  uint64_t connected = 0;
+  uint64_t connected = 0, called = 0;
 
   uint64_t below(uint64_t n) { return random() % n; }
   uint64_t wild() { return random() >> below(64); }
@@ -53,7 +53,7 @@ struct Chaos : test::World {
 
   Message some_message() {
     Message m{};
-    m.type = uint16_t(below(20) ? below(shm::kPing + 2) : wild());
+    m.type = uint16_t(below(20) ? below(shm::kMove + 2) : wild());
     m.status = uint16_t(wild());
     m.id = uint32_t(wild());
     for (uint64_t& word : m.words) word = below(3) ? below(10) : wild();
@@ -62,9 +62,14 @@ struct Chaos : test::World {
       if (below(20)) m.words[0] = a.first, m.words[1] = a.second;
       if (below(20)) m.words[2] = below(30) | below(4) << 32;
     }
-    if (m.type == shm::kUnlisten || m.type == shm::kAcceptor) {
+    if (m.type == shm::kUnlisten || m.type == shm::kAcceptor || m.type == shm::kWaiting ||
+        m.type == shm::kIdle) {
       m.words[0] = some_listener();
       if (below(5)) m.words[1] = below(3);
+    }
+    if (m.type == shm::kMove) {
+      m.words[0] = some_listener() | uint64_t{someone()} << 32;
+      if (below(20)) m.words[1] = a.first, m.words[2] = a.second, m.words[3] = below(30);
     }
     return m;
   }
@@ -76,7 +81,7 @@ struct Chaos : test::World {
     if (replies.size() != 1 || to != from || r.id != m.id || alive.count(from) == 0) return false;
     if (r.status != 0) return true;
     if (m.type == shm::kListen) known_listeners[below(64)] = ListenerId(r.words[0]);
-    if (m.type != shm::kConnect) return true;
+    if (m.type != shm::kConnect && m.type != shm::kMove) return true;
     ++connected;
     const Domain& theirs = core->domain(DomainId(r.words[0]));
     return theirs.presence == Presence::kPresent && theirs.memberships != 0 &&
@@ -98,8 +103,11 @@ TEST_CASE_METHOD(Chaos, "a million random messages get fair replies and leave no
     revoked.clear();
     told_gone.clear();
     rung.clear();
+    called += reconsidered.size();
+    reconsidered.clear();
   }
   CHECK(connected > 1000);
+  CHECK(called > 10);
 
   for (DomainId d = 0; d < shm::kMaxDomains; ++d) core->remove(d);
   core->remove(UINT32_MAX);
@@ -107,6 +115,7 @@ TEST_CASE_METHOD(Chaos, "a million random messages get fair replies and leave no
   CHECK(core->listeners() == 0);
   CHECK(alive.empty());
   CHECK(ports.empty());
+  CHECK(waited.empty());
   CHECK(watched.empty());
 }
 
@@ -115,7 +124,7 @@ TEST_CASE_METHOD(test::World, "values at the edges of every word do no harm") {
   serve(a, kV4Any, 80);
   const uint64_t edges[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, uint64_t{1} << 32,
                             uint64_t{1} << 63, UINT64_MAX};
-  for (uint16_t type = 0; type <= shm::kPing + 1; ++type)
+  for (uint16_t type = 0; type <= shm::kMove + 1; ++type)
     for (uint64_t first : edges)
       for (uint64_t second : edges)
         for (uint64_t third : edges)

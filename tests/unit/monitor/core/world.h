@@ -47,12 +47,16 @@ class World : public Actions {
   std::vector<std::pair<DomainId, ListenerId>> revoked;
   std::vector<std::pair<DomainId, DomainId>> told_gone;  // to, dead
   std::vector<DomainId> rung;
+  std::vector<std::pair<DomainId, ListenerId>> reconsidered;
+  std::set<ListenerId> waited;
   std::set<uint16_t> ports;
   std::set<DomainId> alive;
   std::map<DomainId, int32_t> watched;
 
   // What it is told when it asks.
   std::set<DomainId> waiting;
+  std::map<DomainId, uint32_t> sleeps;         // the number of the sleep; 1 unless said here
+  std::map<DomainId, ListenerId> asleep_at;    // every listener unless said here
   bool policy_allows = true;
 
   World() { core->init(*this, 100); }
@@ -65,7 +69,14 @@ class World : public Actions {
   void set_alive(DomainId d, bool on) override { on ? void(alive.insert(d)) : void(alive.erase(d)); }
   void watch(DomainId d, int32_t pid) override { watched[d] = pid; }
   void unwatch(DomainId d) override { watched.erase(d); }
-  bool is_waiting(DomainId d) override { return waiting.count(d) != 0; }
+  uint32_t sleeps_at(DomainId d, ListenerId l) override {
+    auto at = asleep_at.find(d);
+    bool elsewhere = at != asleep_at.end() && at->second != l;
+    auto sleep = sleeps.find(d);
+    return waiting.count(d) == 0 || elsewhere ? 0 : sleep == sleeps.end() ? 1 : sleep->second;
+  }
+  void reconsider(DomainId to, ListenerId l) override { reconsidered.emplace_back(to, l); }
+  void set_waited(ListenerId l, bool on) override { on ? void(waited.insert(l)) : void(waited.erase(l)); }
   bool may_listen(DomainId, const Address&, uint16_t) override { return policy_allows; }
 
   DomainId process(uint32_t uid = 1000, uint64_t netns = 1) {
@@ -118,11 +129,25 @@ class World : public Actions {
     Message m = ask(from, {shm::kConnect, 0, 0,
                            {w.first, w.second, port, o.grant,
                             o.avoid_listener | uint64_t{o.avoid_domain} << 32}});
+    return connected(m);
+  }
+  bool waits(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 1}}); }
+  bool waits_no_more(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 0}}); }
+  bool is_idle(DomainId d, ListenerId l, bool asks = false) {
+    return tell(d, {shm::kIdle, 0, 0, {l, asks}});
+  }
+  Connected move(DomainId d, ListenerId l, DomainId from, uint16_t port = 8080,
+                 const Address& a = kV4Loopback) {
+    AddressWords w = words_of(a);
+    return connected(ask(d, {shm::kMove, 0, 0, {l | uint64_t{from} << 32, w.first, w.second, port}}));
+  }
+
+ private:
+  static Connected connected(const Message& m) {
     return {m.status, DomainId(m.words[0]), ListenerId(m.words[0] >> 32), uint32_t(m.words[1]),
             m.words[1] >> 32 == 1, address_of(m.words[2], m.words[3]), int32_t(m.words[4])};
   }
 
- private:
   int32_t next_pid_ = 5000;
   uint32_t next_id_ = 1;
 };
