@@ -175,6 +175,7 @@ bool CoordinatorLink::welcome(int socket) {
   replies_ring_ = MessageConsumer(&this->replies()->replies, &client_->replies_head);
   packets_taken_ = 0;
   socket_ = socket;
+  ++incarnation_;
   was_connected_ = true;
   stop_watching();
   watch_socket(socket);
@@ -346,11 +347,17 @@ void CoordinatorLink::offer_again(DomainId peer, uint32_t generation, int region
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kRegion, peer, generation, kOfferedBefore), &region, 1);
 }
 
-void CoordinatorLink::set_sleeping(bool asleep) {
+bool CoordinatorLink::sync() {
+  if (socket_ < 0 || send_packet(socket_, make_packet(kSync, self_), nullptr, 0) != 0) return false;
+  ReceivedPacket r;
+  return wait_for_packet(kSync, r);
+}
+
+void CoordinatorLink::set_sleeping(bool asleep, uint32_t accepting) {
   if (client_ == nullptr) return;
   uint32_t s = client_->sleeping.load(std::memory_order_relaxed);  // own word
   client_->sleeping.store(asleep ? (s | 1) + (s & 1 ? 2 : 0) : (s + 1) & ~1u, std::memory_order_release);
-  client_->accepting.store(asleep, std::memory_order_release);
+  client_->accepting.store(accepting, std::memory_order_release);
 }
 
 DomainId CoordinatorLink::reserve() {

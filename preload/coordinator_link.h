@@ -65,7 +65,12 @@ class CoordinatorLink {
     client_->counters[counter].fetch_add(uint64_t(delta), std::memory_order_relaxed);  // a statistic
   }
   void count_fallback(shm::Fallback why) { count(shm::kFallbacks + uint32_t(why)); }
-  void set_sleeping(bool asleep);
+  // `accepting`: see ClientRegion::accepting.
+  void set_sleeping(bool asleep, uint32_t accepting);
+  // Grows when another coordinator takes over. What one has said does not hold under the next.
+  uint32_t incarnation() const { return incarnation_; }
+  // Afterwards all is here, to be taken, that the coordinator has sent before. False: it is lost.
+  [[nodiscard]] bool sync();
 
   // fork: reserve() in the parent makes the child's own socket and gets its id (0: failed);
   // become_child() in the child takes them; drop_child() in the parent. Works in a vfork child too:
@@ -104,6 +109,7 @@ class CoordinatorLink {
   uint32_t next_id_ = 1;
   uint64_t last_try_ns_ = 0;
   uint64_t last_check_ns_ = 0;
+  uint32_t incarnation_ = 0;
   bool was_connected_ = false;
   bool warned_ = false;
   // Packets that arrived while waiting for another one, the oldest first.

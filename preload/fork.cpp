@@ -51,6 +51,7 @@ void in_child() {
     l->only_holder = false;
     l->accepts = false;
     l->backlog = {};
+    l->accept_lock.reset();
   }
 }
 

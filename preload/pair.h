@@ -33,6 +33,8 @@ class Pair {
   void attach_twin(Pair& twin);
   void set_bell(int fd, uint32_t pid);
   uint32_t peer_pid() const { return peer_pid_; }
+  // The coordinator's incarnation that handed out our region.
+  uint32_t made_under = 0;
   // Asks the kernel, which knows of a death before the coordinator does.
   bool peer_lives() const;
   void finish();  // unmaps everything

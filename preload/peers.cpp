@@ -7,6 +7,7 @@
 #include "preload/libc.h"
 #include "preload/routes.h"
 #include "preload/sleep.h"
+#include "preload/waiting.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -59,6 +60,7 @@ bool Peers::hand_out(Pair& p, int region, int& error) {
     return false;
   }
   p.set_bell(bell_fd, pid);
+  p.made_under = coordinator.incarnation();
   add(p);
   return true;
 }
@@ -182,6 +184,7 @@ void Peers::take(ReceivedPacket& r) {
     case kPeerRegion: peer_region(r); break;
     case kPeerGone: peer_gone(r.packet.domain); break;
     case kRevoke: forget_routes(r.packet.value); break;
+    case kReconsider: waiting.called(r.packet.value); break;
     default: break;
   }
   for (int i = 0; i < r.fd_count; ++i) close_own(r.fds[i]);
@@ -223,9 +226,13 @@ void Peers::scan(Pair& p) {
   }
 }
 
-void Peers::drain() {
+void Peers::take_packets() {
   ReceivedPacket r;
   while (coordinator.take_packet(r)) take(r);
+}
+
+void Peers::drain() {
+  take_packets();
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
     // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
@@ -238,6 +245,7 @@ void Peers::drain() {
       for (uint32_t k = 0; k < n; ++k) news(p, slots[k]);
   }
   if (is_unfinished()) finish_redirects();
+  if (waiting.is_called()) waiting.answer_calls();
   if (gone_ > 0 || left_) sweep();
 }
 
@@ -300,27 +308,29 @@ void Peers::retire_over() {
 
 // ---- sleeping -----------------------------------------------------------------------------
 
-void Peers::begin_sleep() {
+void Peers::begin_sleep(uint32_t accepting) {
   Guard guard(control_lock);
   ++sleepers_;
+  if (accepting != 0) accepting_ = acceptors_++ == 0 || accepting_ == accepting ? accepting : kEveryListener;
   for (uint32_t i = 0; i < count(); ++i) pairs_[i]->set_sleeping(true);
-  coordinator.set_sleeping(true);
   if (link_changed.exchange(false, std::memory_order_relaxed)) {  // a sign that is looked into
     coordinator.check_lost();
     coordinator.try_again();
   }
+  coordinator.set_sleeping(true, accepting_);
 }
 
-void Peers::end_sleep() {
+void Peers::end_sleep(uint32_t accepting) {
   Guard guard(control_lock);
   --sleepers_;
+  if (accepting != 0 && --acceptors_ == 0) accepting_ = 0;
   // Others may sleep on: they are to be rung again for what comes now.
   bool asleep = sleepers_ > 0;
   for (uint32_t i = 0; i < count(); ++i) {
     if (pairs_[i]->inherited && asleep) pairs_[i]->set_sleeping(false);
     else pairs_[i]->set_sleeping(asleep);
   }
-  coordinator.set_sleeping(asleep);
+  coordinator.set_sleeping(asleep, accepting_);
 }
 
 void Peers::wake_sleepers() const {
@@ -349,6 +359,7 @@ void Peers::listener_closed() {
 void Peers::announce_all() {
   forget_all_routes();  // the ids in them were the old coordinator's
   for (TcpSocket* s = listeners; s != nullptr; s = s->next_listener) s->announce_again();
+  waiting.coordinator_is_back();
   each([](Pair& p) {
     if (p.twin != nullptr || p.gone) return;
     coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());
@@ -384,8 +395,9 @@ void Peers::become_child() {
     for (uint32_t s = 0; s < p.slot_limit(); ++s)
       if (TcpSocket* socket = p.socket_at(s)) socket->become_child();
   });
-  sleepers_ = 0;
+  sleepers_ = acceptors_ = accepting_ = 0;
   gone_ = 0;
+  waiting.become_child();
   readers_.store(0, std::memory_order_relaxed);  // one thread
 }
 

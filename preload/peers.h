@@ -25,9 +25,13 @@ class Peers {
   // A hint without the lock: whether drain() would find something.
   bool has_news() const;
 
-  // Around a sleep. After begin_sleep comes a full fence; then drain() and look again.
-  void begin_sleep();
-  void end_sleep();
+  // What the coordinator has sent. A part of drain().
+  void take_packets();
+
+  // Around a sleep. After begin_sleep comes a full fence; then drain(), waiting.look(), and look
+  // again. `accepting`: the listener at which we sleep until a connection comes; kEveryListener, or 0.
+  void begin_sleep(uint32_t accepting = 0);
+  void end_sleep(uint32_t accepting = 0);
   // Wakes the threads that sleep, after a change that no peer announces.
   void wake_sleepers() const;
 
@@ -78,6 +82,8 @@ class Peers {
   std::atomic<bool> sweeping_{false};
   std::atomic<bool> unfinished_{false};
   uint32_t sleepers_ = 0;
+  uint32_t acceptors_ = 0;  // sleepers that accept
+  uint32_t accepting_ = 0;  // where
   uint32_t gone_ = 0;
   bool has_inherited_ = false;
   bool left_ = false;  // there may be pairs that both sides have left

@@ -92,7 +92,7 @@ bool has_room(Route& r) {
     if (socket == nullptr || !socket->initiator || socket->mine->listener != r.listener) continue;
     bool accepted = socket->theirs != nullptr &&
                     (socket->theirs->state.load(std::memory_order_acquire) & (kAccepted | kClosed)) != 0;
-    if (!accepted && !socket->dead) ++r.begun;
+    if (!accepted && !socket->dead && !socket->left_behind) ++r.begun;
   }
   return r.begun <= r.backlog;
 }

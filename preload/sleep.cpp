@@ -73,6 +73,12 @@ timespec Deadline::left() const {
   return d;
 }
 
+Deadline Deadline::or_earlier(const Deadline& other) const {
+  if (never_ || other.never_) return never_ ? other : *this;
+  bool later = at_.tv_sec > other.at_.tv_sec || (at_.tv_sec == other.at_.tv_sec && at_.tv_nsec > other.at_.tv_nsec);
+  return later ? other : *this;
+}
+
 bool Deadline::passed() const {
   if (never_) return false;
   timespec t = now();

@@ -28,6 +28,7 @@ class Deadline {
   const timespec* absolute() const { return never_ ? nullptr : &at_; }
   // What is left, not below zero.
   timespec left() const;
+  Deadline or_earlier(const Deadline& other) const;
 
  private:
   timespec at_{};

@@ -6,6 +6,7 @@
 #include "preload/dispatch.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
+#include "preload/waiting.h"
 
 namespace sluice::preload {
 
@@ -43,10 +44,11 @@ class PollCall {
       if (n != 0 || deadline.passed()) return n;
       if (spin()) continue;
       peers.enter();
-      peers.begin_sleep();
+      peers.begin_sleep(accepting_);
       shm::sleep_wake_fence();
-      long r = ours_ready() ? 0 : sleep_in_poll(kernel_, count_, deadline, mask, seen);
-      peers.end_sleep();
+      Deadline until = deadline;
+      long r = ours_ready(until) ? 0 : sleep_in_poll(kernel_, count_, until, mask, seen);
+      peers.end_sleep(accepting_);
       peers.leave();
       if (r < 0) return int(r);
     }
@@ -57,6 +59,7 @@ class PollCall {
   void prepare() {
     Guard guard(control_lock);
     has_kernel_ = false;
+    accepting_ = 0;
     for (nfds_t i = 0; i < count_; ++i) {
       kernel_[i] = {fds_[i].fd, fds_[i].events, 0};
       File* f = fds_[i].fd >= 0 ? descriptors.peek(fds_[i].fd) : nullptr;
@@ -66,14 +69,19 @@ class PollCall {
       }
       if (f->kind() == FileKind::kEpollSet) {
         static_cast<EpollSet*>(f)->be_watched();
+        accept_at(static_cast<EpollSet*>(f)->accepting());
       } else if (auto* s = static_cast<TcpSocket*>(f); s->state == TcpState::kListening) {
         s->note_interest(fds_[i].fd);
+        if ((fds_[i].events & (POLLIN | POLLRDNORM)) != 0) accept_at(s->listener_id);
       } else {
         kernel_[i].fd = -1;
         continue;
       }
       has_kernel_ = true;
     }
+  }
+  void accept_at(uint32_t listener) {
+    if (listener != 0) accepting_ = accepting_ == 0 || accepting_ == listener ? listener : shm::kEveryListener;
   }
   // Under control_lock.
   short events_at(nfds_t i) {
@@ -83,11 +91,13 @@ class PollCall {
                       : static_cast<EpollSet*>(f)->has_ready() ? uint32_t{EPOLLIN | EPOLLRDNORM} : 0;
     return short(events & (uint32_t(uint16_t(fds_[i].events)) | POLLERR | POLLHUP));
   }
-  bool ours_ready() {
+  // If not, `until` becomes the time at which to look again.
+  bool ours_ready(Deadline& until) {
     Guard guard(control_lock);
     peers.drain();
     for (nfds_t i = 0; i < count_; ++i)
       if (events_at(i) != 0 || (fds_[i].fd >= 0 && kernel_[i].fd < 0 && descriptors.peek(fds_[i].fd) == nullptr)) return true;
+    until = until.or_earlier(waiting.look(accepting_));
     return false;
   }
   int look() {
@@ -122,6 +132,7 @@ class PollCall {
   pollfd* fds_;
   nfds_t count_;
   bool has_kernel_ = false;
+  uint32_t accepting_ = 0;  // the listener that is asked for; see Peers::begin_sleep
   pollfd inline_[kInline];
   pollfd* kernel_ = inline_;
 };

@@ -5,6 +5,7 @@
 #include "preload/materialize.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
+#include "preload/waiting.h"
 
 namespace sluice::preload {
 
@@ -61,6 +62,7 @@ int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, 
     listener.note_interest(fd);
     if (listener.backlog.first == nullptr) peers.drain();
     s = listener.backlog.first;
+    if (s == nullptr && listener.nonblocking) waiting.found_nothing(listener.listener_id);
     if (s == nullptr) return -EAGAIN;
   }
   int placeholder = create_placeholder(listener.family, flags & SOCK_CLOEXEC);
@@ -76,8 +78,46 @@ int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, 
   return placeholder;
 }
 
-int accept_kernel(int fd, sockaddr* addr, socklen_t* length, int flags) {
-  int accepted = libc.accept4(fd, addr, length, flags);
+// The kernel's backlog is common to all who hold the listener: who sees a connection there must not
+// wait in the kernel because a sibling was faster. One at a time looks and takes; the lock is the
+// process's, on the listening socket, and nobody sleeps while he has it.
+class KernelBacklog {
+ public:
+  KernelBacklog(TcpSocket& listener, int fd) : guard_(listener.accept_lock), fd_(fd) {
+    locked_ = lock(F_WRLCK) == 0;
+    bool busy = !locked_ && (errno == EAGAIN || errno == EACCES);
+    pollfd p{fd, POLLIN, 0};
+    ready_ = !busy && libc.poll(&p, 1, 0) != 0;
+  }
+  ~KernelBacklog() {
+    if (locked_) (void)lock(F_UNLCK);
+  }
+  KernelBacklog(const KernelBacklog&) = delete;
+  KernelBacklog& operator=(const KernelBacklog&) = delete;
+  bool is_ready() const { return ready_; }
+
+ private:
+  long lock(short type) const {
+    struct flock l{};
+    l.l_type = type;
+    l.l_whence = SEEK_SET;
+    return libc.fcntl(fd_, F_SETLK, &l);
+  }
+  Guard guard_;  // the other one does not hold among threads
+  int fd_;
+  bool locked_;
+  bool ready_;
+};
+
+int accept_kernel(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
+  int accepted;
+  if (listener.nonblocking || (listener.only_holder && __libc_single_threaded)) {
+    accepted = libc.accept4(fd, addr, length, flags);
+  } else {
+    KernelBacklog backlog(listener, fd);
+    if (!backlog.is_ready()) return -EAGAIN;
+    accepted = libc.accept4(fd, addr, length, flags);
+  }
   if (accepted < 0) return -errno;
   coordinator.count(shm::kKernelAccepts);
   return accepted;
@@ -88,7 +128,7 @@ int accept_kernel(int fd, sockaddr* addr, socklen_t* length, int flags) {
 int accept_now(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags, bool kernel_ready) {
   int n = accept_ours(listener, fd, addr, length, flags);
   if (n != -EAGAIN || !(listener.nonblocking || kernel_ready)) return n;
-  return accept_kernel(fd, addr, length, flags);
+  return accept_kernel(listener, fd, addr, length, flags);
 }
 
 int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
@@ -109,14 +149,17 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
     peers.enter();
     bool spun = peers.worth_spinning() && Spinner::until(ready, peers.a_remote_cpu());
     if (!spun) {
-      peers.begin_sleep();
+      uint32_t at = listener.listener_id;
+      Deadline until = deadline;
+      peers.begin_sleep(at);
       shm::sleep_wake_fence();
       {
         Guard guard(control_lock);
         peers.drain();
+        if (listener.backlog.first == nullptr) until = deadline.or_earlier(waiting.look(at));
       }
-      if (listener.backlog.first == nullptr) r = sleep_in_poll(p, 1, deadline, nullptr, seen);
-      peers.end_sleep();
+      if (listener.backlog.first == nullptr) r = sleep_in_poll(p, 1, until, nullptr, seen);
+      peers.end_sleep(at);
     }
     peers.leave();
     kernel_ready = (p[0].revents & (POLLIN | POLLERR)) != 0;

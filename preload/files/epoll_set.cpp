@@ -9,6 +9,7 @@
 #include "preload/peers.h"
 #include "preload/pool.h"
 #include "preload/signals.h"
+#include "preload/waiting.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -115,6 +116,7 @@ int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
 void EpollSet::change(Interest& i, const epoll_event& wanted) {
   i.wanted = wanted;
   i.disabled = false;
+  if (both_worlds(*i.file)) ++listener_changes;
   if ((events_of(*i.file) & (wanted.events | EPOLLERR | EPOLLHUP)) == 0) return;
   queue(i);
   peers.wake_sleepers();  // another thread may be waiting on this set
@@ -133,6 +135,7 @@ void EpollSet::queue(Interest& i) {
 }
 
 void EpollSet::forget(Interest& i) {
+  if (i.in_kernel) ++listener_changes;
   for (Interest** p = &i.file->interests_; *p != nullptr; p = &(*p)->next_of_file) {
     if (*p != &i) continue;
     *p = i.next_of_file;
@@ -213,6 +216,19 @@ void EpollSet::be_watched() {
   wakers_epoch_ = 0;
 }
 
+uint32_t EpollSet::accepting() {
+  if (listener_changes_seen_ == listener_changes) return accepting_;
+  listener_changes_seen_ = listener_changes;
+  accepting_ = 0;
+  for (Interest* i = interests_; i != nullptr; i = i->next_of_set) {
+    if (i->disabled || (i->wanted.events & EPOLLIN) == 0 || !both_worlds(*i->file)) continue;
+    uint32_t at = i->file->kind() == FileKind::kTcpSocket ? static_cast<TcpSocket*>(i->file)->listener_id
+                                                          : static_cast<EpollSet*>(i->file)->accepting();
+    if (at != 0) accepting_ = accepting_ == 0 || accepting_ == at ? at : shm::kEveryListener;
+  }
+  return accepting_;
+}
+
 // ---- waiting --------------------------------------------------------------------------------
 
 // Reports what is ready of ours, in the order in which it became so.
@@ -231,7 +247,10 @@ int EpollSet::collect(epoll_event* events, int max) {
     events[n].events = now;
     events[n].data = i.wanted.data;
     ++n;
-    if ((i.wanted.events & EPOLLONESHOT) != 0) i.disabled = true;
+    if ((i.wanted.events & EPOLLONESHOT) != 0) {
+      i.disabled = true;
+      if (i.in_kernel) ++listener_changes;
+    }
     else if ((i.wanted.events & EPOLLET) == 0) queue(i);
   }
   return n;
@@ -320,24 +339,31 @@ int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, cons
   long n = 0;
   if (deadline.passed()) return kernel_count_.load(std::memory_order_relaxed) > 0 ? kernel_events(events, max) : 0;  // a hint
   peers.enter();
-  peers.begin_sleep();
+  uint32_t at;
+  {
+    Guard guard(control_lock);
+    at = accepting();
+  }
+  peers.begin_sleep(at);
   shm::sleep_wake_fence();
+  Deadline until = deadline;
   {
     Guard guard(control_lock);
     peers.drain();
+    if (ready_count_.load(std::memory_order_relaxed) == 0) until = deadline.or_earlier(waiting.look(at));  // under the lock
   }
   bool news = ready_count_.load(std::memory_order_acquire) != 0 || peers.is_unfinished();
   waiters_.fetch_add(1, std::memory_order_acq_rel);
   if (!news && watched_) {
     pollfd p[2] = {{kernel_fd_, POLLIN, 0}, {}};
-    n = sleep_in_poll(p, 1, deadline, mask, seen);
+    n = sleep_in_poll(p, 1, until, mask, seen);
     if (n >= 0) n = kernel_events(events, max);
   } else if (!news) {
     add_wakers(kernel_fd_, wakers_epoch_);
-    n = kernel_wait(events, max, deadline, mask, seen);
+    n = kernel_wait(events, max, until, mask, seen);
   }
   waiters_.fetch_sub(1, std::memory_order_acq_rel);
-  peers.end_sleep();
+  peers.end_sleep(at);
   peers.leave();
   return int(n);
 }

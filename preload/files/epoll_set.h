@@ -47,6 +47,8 @@ class EpollSet : public File {
   bool has_ready();  // for a set inside a set: whether a wait would find something of ours
   int kernel_fd() const { return kernel_fd_; }
   void adopt_kernel(const Interest& i);
+  // The listener at which a wait accepts; shm::kEveryListener: several; 0: none.
+  uint32_t accepting();
   void be_watched();  // the set's descriptor itself is polled: the kernel's part must stay pure
 
  private:
@@ -67,6 +69,8 @@ class EpollSet : public File {
   uint32_t wakers_epoch_ = 0;
   uint32_t rounds_ = 0;
   uint32_t forks_seen_ = 0;
+  uint32_t accepting_ = 0;
+  uint32_t listener_changes_seen_ = 0;
   bool full_ = false;                 // the last wait had more to report than it could
   std::atomic<uint32_t> waiters_{0};  // threads that sleep on this set
   Interest* interests_ = nullptr;

@@ -17,6 +17,7 @@ namespace sluice::preload {
 using namespace shm;
 
 TcpSocket* listeners = nullptr;
+uint32_t listener_changes = 0;
 
 namespace {
 
@@ -43,6 +44,10 @@ void send_away(Pair& p, uint32_t slot, uint32_t generation) {
   mine.state.store(kRedirect | kClosed, std::memory_order_relaxed);  // ordered by the next store
   mine.generation.store(generation, std::memory_order_release);
   sleep_wake_fence();
+  if (p.in().slot(slot).wants.load(std::memory_order_relaxed) != 0) {  // ordered by the fence
+    mine.doorbell.fetch_add(1, std::memory_order_release);
+    futex_wake(mine.doorbell);
+  }
   uint64_t last = 0;
   p.push_news(slot, last);
 }
@@ -86,6 +91,7 @@ void TcpSocket::announce_listener(int fd) {
   m.words[2] = local.port | uint64_t{family} << 16 | flags << 32;
   m.words[3] = uint32_t(backlog_limit < 0 ? INT32_MAX : backlog_limit) | uint64_t{only_holder} << 32;
   if (coordinator.call(m) == 0) listener_id = uint32_t(m.words[0]);
+  ++listener_changes;
 }
 
 void TcpSocket::announce_again() {
@@ -102,6 +108,7 @@ void TcpSocket::note_interest(int fd) {
   if (listener_id == 0) announce_listener(fd);
   if (listener_id == 0) return;
   accepts = true;
+  ++listener_changes;
   post_role(listener_id, AcceptorRole::kAccepts);
 }
 
@@ -124,6 +131,8 @@ void accept_incoming(Pair& p, uint32_t slot) {
   const Slot& peer = p.in().slot(slot);
   uint32_t generation = peer.generation.load(std::memory_order_acquire);
   if (generation == p.out().slot(slot).generation.load(std::memory_order_relaxed)) return;  // known, and over
+  // It went to another process while we were busy.
+  if ((peer.state.load(std::memory_order_acquire) & kWithdrawn) != 0) return send_away(p, slot, generation);
   TcpSocket* l = find_listener(peer.listener);
   bool room = l != nullptr && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
   TcpSocket* s = room ? create_socket(l->family) : nullptr;
@@ -151,17 +160,36 @@ void TcpSocket::incoming(TcpSocket* s) {
 }
 
 TcpSocket* TcpSocket::pop_backlog() {
-  TcpSocket* s = backlog.first;
-  if (s == nullptr) return nullptr;
-  backlog.first = s->next_in_backlog;
-  if (backlog.first == nullptr) backlog.last = nullptr;
+  while (TcpSocket* s = backlog.first) {
+    s->mine->state.fetch_or(kAccepted, std::memory_order_release);
+    sleep_wake_fence();  // and the initiator the other way round: it cannot have it back unseen
+    if ((s->theirs->state.load(std::memory_order_acquire) & kWithdrawn) != 0) {
+      give_up(s);
+      continue;
+    }
+    backlog.first = s->next_in_backlog;
+    if (backlog.first == nullptr) backlog.last = nullptr;
+    --backlog.count;
+    s->next_in_backlog = nullptr;
+    s->listener = nullptr;
+    coordinator.count(kAccepts);
+    coordinator.count(kOpenAccepted);
+    return s;
+  }
+  return nullptr;
+}
+
+void TcpSocket::give_up(TcpSocket* s) {
+  TcpSocket* before = nullptr;
+  for (TcpSocket* b = backlog.first; b != s; b = b->next_in_backlog) before = b;
+  (before != nullptr ? before->next_in_backlog : backlog.first) = s->next_in_backlog;
+  if (backlog.last == s) backlog.last = before;
   --backlog.count;
-  s->next_in_backlog = nullptr;
-  s->listener = nullptr;
-  s->mine->state.fetch_or(kAccepted, std::memory_order_release);
-  coordinator.count(kAccepts);
-  coordinator.count(kOpenAccepted);
-  return s;
+  Pair& p = *s->pair;
+  uint32_t slot_sent = s->slot, generation_sent = s->generation;
+  p.remove_socket(slot_sent);
+  destroy_socket(s);
+  send_away(p, slot_sent, generation_sent);
 }
 
 void TcpSocket::stop_listening() {
@@ -181,18 +209,11 @@ void TcpSocket::stop_listening() {
   state = TcpState::kUnconnected;
   listener_id = 0;
   accepts = false;
+  ++listener_changes;
 }
 
 void TcpSocket::send_backlog_away() {
-  while (TcpSocket* s = backlog.first) {
-    backlog.first = s->next_in_backlog;
-    Pair& p = *s->pair;
-    uint32_t slot_sent = s->slot, generation_sent = s->generation;
-    p.remove_socket(slot_sent);
-    destroy_socket(s);
-    send_away(p, slot_sent, generation_sent);
-  }
-  backlog = {};
+  while (backlog.first != nullptr) give_up(backlog.first);
 }
 
 }  // namespace sluice::preload

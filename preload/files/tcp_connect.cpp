@@ -137,7 +137,10 @@ void format_name(const SocketName& name, int family, sockaddr* out, socklen_t* l
 // ---- begun --------------------------------------------------------------------------------
 
 TcpSocket* create_socket(int family) { return pool.create(family); }
-void destroy_socket(TcpSocket* s) { pool.destroy(s); }
+void destroy_socket(TcpSocket* s) {
+  waiting.over(*s);
+  pool.destroy(s);
+}
 
 // 0, -EINPROGRESS, another -errno, or 1: the kernel has to do it.
 int TcpSocket::connect(int fd, const SocketName& wanted) {
@@ -220,6 +223,9 @@ void TcpSocket::begin(Pair& p, uint32_t index, uint32_t listener_asked, const So
   mine->generation.store(generation, std::memory_order_release);
   state = TcpState::kConnected;
   p.put_socket(index, this);
+  waiting.listener = listener_asked;
+  waiting.incarnation = coordinator.incarnation();
+  if (p.twin == nullptr) preload::waiting.begun(*this);
   sleep_wake_fence();
   p.push_news(slot, last_push);
 }
@@ -254,7 +260,10 @@ void TcpSocket::on_news() {
     (void)wind_up();
     return;
   }
+  if (listener != nullptr && (theirs->state.load(std::memory_order_acquire) & kWithdrawn) != 0)
+    return listener->give_up(this);
   if ((remote_state() & kRedirect) != 0) redirect(false, false);
+  else if (waiting.list == nullptr && is_unaccepted()) preload::waiting.begun(*this);
   announce();
 }
 
@@ -276,7 +285,7 @@ void TcpSocket::on_peer_gone(DomainId who) {
   }
   if (alive) return;
   uint32_t said = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  if (initiator && !shared && (said & (kAccepted | kClosed)) == 0) {
+  if (initiator && !shared && !left_behind && (said & (kAccepted | kClosed)) == 0) {
     // It waited in the backlog: a sibling of the dead may take it, as from the kernel's.
     orphaned = true;
     if (closed) {
@@ -314,19 +323,9 @@ void TcpSocket::redirect(bool sending, bool receiving) {
 }
 
 void TcpSocket::redirect_locked() {
-  // Nobody has read a byte of it: what was sent so far goes along.
-  uint64_t sent = mine->tail.load(std::memory_order_relaxed);  // ours
-  std::byte* copy = sent > 0 ? static_cast<std::byte*>(malloc(sent)) : nullptr;
+  uint64_t sent;
+  std::byte* copy = copy_sent(sent);
   if (sent > 0 && copy == nullptr) return abandon(kReset | kClosed);
-  static constinit Slot untouched{};
-  ByteConsumer own(pair->out(), *mine, untouched);  // from the first byte on
-  for (uint64_t at = 0; at < sent;) {
-    Pieces<const std::byte> p;
-    if (own.observe(p, at) != 0 || p.bytes() == 0) break;
-    memcpy(copy + at, p.first, p.first_bytes);
-    memcpy(copy + at + p.first_bytes, p.second, p.second_bytes);
-    at += p.bytes();
-  }
   uint64_t urgent = mine->urgent.load(std::memory_order_relaxed);               // ours
   bool finished = (mine->state.load(std::memory_order_relaxed) & kFin) != 0;  // ours
   DomainId avoid = pair->peer();
@@ -355,20 +354,134 @@ void TcpSocket::redirect_locked() {
   if (route == nullptr) {
     leave_for_kernel(kernel_fd);
   } else {
-    begin(*route->pair, index, route->listener, local, remote);
-    if (urgent != 0) mark_urgent(urgent);
-    ByteProducer out(pair->out(), *mine, nullptr, head_seen);
-    for (uint64_t at = 0; at < sent;) {
-      iovec iov{copy + at, size_t(sent - at)};
-      ssize_t n = send_now(&iov, 1, 0);
-      if (n <= 0) break;
-      at += uint64_t(n);
-    }
+    begin_again(*route->pair, index, route->listener, copy, sent, urgent);
     if (finished) mine->state.fetch_or(kFin | (closed ? kClosed : 0u), std::memory_order_release);
-    sleep_wake_fence();
-    pair->push_news(slot, last_push);
+    after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
   }
   free(copy);
+}
+
+// Nobody has read a byte of it: what was sent so far goes along.
+std::byte* TcpSocket::copy_sent(uint64_t& sent) const {
+  sent = mine->tail.load(std::memory_order_relaxed);  // ours
+  std::byte* copy = sent > 0 ? static_cast<std::byte*>(malloc(sent)) : nullptr;
+  if (copy == nullptr) return nullptr;
+  static constinit Slot untouched{};
+  ByteConsumer own(pair->out(), *mine, untouched);  // from the first byte on
+  for (uint64_t at = 0; at < sent;) {
+    Pieces<const std::byte> p;
+    if (own.observe(p, at) != 0 || p.bytes() == 0) break;
+    memcpy(copy + at, p.first, p.first_bytes);
+    memcpy(copy + at + p.first_bytes, p.second, p.second_bytes);
+    at += p.bytes();
+  }
+  return copy;
+}
+
+void TcpSocket::begin_again(Pair& p, uint32_t index, uint32_t listener_asked, const std::byte* copy, uint64_t sent,
+                            uint64_t urgent) {
+  begin(p, index, listener_asked, local, remote);
+  if (urgent != 0) mark_urgent(urgent);
+  for (uint64_t at = 0; at < sent;) {
+    iovec iov{const_cast<std::byte*>(copy) + at, size_t(sent - at)};
+    ssize_t n = send_now(&iov, 1, 0);
+    if (n <= 0) break;
+    at += uint64_t(n);
+  }
+}
+
+// ---- taken back ---------------------------------------------------------------------------
+
+bool TcpSocket::is_unaccepted() {
+  if (state != TcpState::kConnected || !initiator || shared || dead || orphaned || left_behind) return false;
+  if (pair->twin != nullptr || pair->inherited || pair->gone || (my_state() & kReset) != 0) return false;
+  attach();
+  return theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & (kAccepted | kClosed | kRedirect)) == 0;
+}
+
+Moved TcpSocket::move_elsewhere() {
+  if (!send_lock.try_lock()) return Moved::kLater;
+  Moved moved = Moved::kLater;
+  if (receive_lock.try_lock()) {
+    moved = move_locked();
+    receive_lock.unlock();
+  }
+  send_lock.unlock();
+  return moved;
+}
+
+Moved TcpSocket::move_locked() {
+  Message m{};
+  m.type = kMove;
+  m.words[0] = waiting.listener | uint64_t{pair->peer()} << 32;
+  memcpy(&m.words[1], remote.address, sizeof remote.address);
+  m.words[3] = remote.port;
+  int error = coordinator.call(m);
+  if (error == -EAGAIN) return Moved::kNobodyIdle;
+  if (error == -EBUSY) return Moved::kSoonAccepted;
+  uint32_t at = uint32_t(m.words[0] >> 32), index = 0;
+  Pair* to = error == 0 ? peers.for_new_connection(uint32_t(m.words[0]), error) : nullptr;
+  if (to == nullptr || !to->take_slot(index)) return Moved::kNo;
+  uint64_t sent;
+  std::byte* copy = copy_sent(sent);
+  TcpSocket* rest = sent == 0 || copy != nullptr ? create_socket(family) : nullptr;
+  if (rest == nullptr || !withdraw()) {
+    to->give_slot(index);
+    if (rest != nullptr) destroy_socket(rest);
+    free(copy);
+    return Moved::kNo;
+  }
+  const Slot* old = theirs;
+  uint32_t kept = my_state() & (kFin | kDeaf);
+  uint64_t urgent = mine->urgent.load(std::memory_order_relaxed);  // ours
+  leave_behind(*rest);
+  begin_again(*to, index, at, copy, sent, urgent);
+  free(copy);
+  if (kept != 0 || closed) mine->state.fetch_or(kept | (closed ? kFin | kClosed : 0u), std::memory_order_release);
+  after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
+  if (old != nullptr) futex_wake(old->doorbell);  // our own threads that wait there
+  announce();
+  return Moved::kYes;
+}
+
+// Takes the connection back unless it was accepted: the acceptor sets kAccepted, full fence, looks at
+// kWithdrawn, and gives it up if it sees that. False: it stays, or kRedirect follows.
+bool TcpSocket::withdraw() {
+  Pair* where = pair;
+  uint32_t which = slot;
+  // Whose region came to an earlier coordinator only, of that nobody knows whether it accepted.
+  if (!pair->in() && pair->made_under != coordinator.incarnation()) return false;
+  mine->state.fetch_or(kWithdrawn, std::memory_order_relaxed);  // ordered by the fence
+  sleep_wake_fence();
+  if (!pair->in()) {
+    // Before it takes its first connection the acceptor sends its region. If it has not by now, it
+    // will see kWithdrawn.
+    if (!coordinator.sync()) {
+      mine->state.fetch_and(~uint32_t{kWithdrawn}, std::memory_order_release);
+      return false;
+    }
+    peers.take_packets();
+    if (where->socket_at(which) != this) return false;
+  }
+  return is_unaccepted();
+}
+
+// The slot stays taken until the acceptor has answered.
+void TcpSocket::leave_behind(TcpSocket& rest) {
+  rest.pair = pair;
+  rest.slot = slot;
+  rest.generation = generation;
+  rest.mine = mine;
+  rest.theirs = theirs;
+  rest.last_push = last_push;
+  rest.state = TcpState::kConnected;
+  rest.initiator = rest.bound = rest.closed = rest.left_behind = true;
+  rest.counted = false;
+  pair->remove_socket(slot);
+  pair->put_socket(slot, &rest);
+  mine->state.fetch_or(kFin | kClosed, std::memory_order_release);
+  sleep_wake_fence();
+  pair->push_news(slot, rest.last_push);
 }
 
 namespace {
@@ -415,6 +528,7 @@ int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished)
 }
 
 void TcpSocket::leave_for_kernel(int fd) {
+  preload::waiting.over(*this);
   if (!closed) coordinator.count(kOpen, -1);
   if (!bound) give_port(local.port);
   coordinator.count_fallback(Fallback::kNoAcceptor);
@@ -470,7 +584,7 @@ void TcpSocket::be_polite() {
 
 bool TcpSocket::wind_up() {
   attach();
-  if ((my_state() & kReset) == 0 && (remote_state() & kRedirect) != 0) {
+  if (!left_behind && (my_state() & kReset) == 0 && (remote_state() & kRedirect) != 0) {
     redirect(false, false);  // closed before anybody accepted it: its bytes are to arrive all the same
     if (state != TcpState::kConnected) {
       destroy_socket(this);
@@ -502,6 +616,8 @@ void TcpSocket::free_rings() {
 void TcpSocket::share_with(DomainId who) {
   if (closed || listener != nullptr) return;  // what waits for accept() stays the parent's
   shared = true;
+  preload::waiting.over(*this);
+  if ((my_state() & kWithdrawn) != 0) mine->state.fetch_and(~uint32_t{kWithdrawn}, std::memory_order_release);
   // The child cannot allocate in a region that is ours: it gets a ring to send with now.
   if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(size_t{1} << kLargestRingLog2);  // our own
   const Directory* d = coordinator.directory();
@@ -520,6 +636,7 @@ void TcpSocket::become_child() {
     return;
   }
   counted = false;
+  waiting = {};
   send_lock.reset();
   receive_lock.reset();
   waiting_bytes = waiting_space = 0;

@@ -56,6 +56,7 @@ long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline&
 // ---- what the other side says -------------------------------------------------------------
 
 uint32_t TcpSocket::remote_state() const {
+  const Slot* theirs = this->theirs;  // another thread may move what nobody has accepted
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
   // Sent away: the slot's other words are an earlier connection's. What is shared cannot move.
   if ((s & kRedirect) != 0 && !dead) return initiator && !shared ? kRedirect : kFin | kClosed | kReset;
@@ -83,6 +84,7 @@ int TcpSocket::take_error() {
 }
 
 int64_t TcpSocket::readable_bytes() const {
+  Slot* theirs = this->theirs;
   if (theirs == nullptr) return 0;
   int64_t n = ByteConsumer(pair->in(), *theirs, *mine).available();
   return n < 0 ? 0 : n;
@@ -189,6 +191,11 @@ bool TcpSocket::writable() {
 
 // ---- waiting ------------------------------------------------------------------------------
 
+bool TcpSocket::was_accepted() const {
+  const Slot* peer = theirs;
+  return !initiator || shared || (peer != nullptr && (peer->state.load(std::memory_order_acquire) & kAccepted) != 0);
+}
+
 template <class Ready>
 int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& deadline,
                                 uint32_t seen_unrestarted, Ready&& ready) {
@@ -196,32 +203,42 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   auto news = [&] { return ready() || coordinator.has_packets() || peers.is_unfinished(); };
   if (!Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
-    if (theirs == nullptr || !pair->peer_attached()) {
-      // One side does not see the other's slot yet: then it is the bell that wakes.
+    Slot* peer = theirs;
+    if (peer == nullptr || !pair->peer_attached() || !was_accepted()) {
+      // One side does not see the other's slot yet, or it may move: then it is the bell that wakes.
       pollfd p[1];
       if ((wants & kWantsSpace) != 0) mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
       peers.enter();
       peers.begin_sleep();
       sleep_wake_fence();
+      Deadline until = deadline;
       {
         Guard guard(control_lock);
         peers.drain();
         attach();
+        until = deadline.or_earlier(preload::waiting.look(0));
       }
-      if (!news()) (void)sleep_in_poll(p, 0, deadline, nullptr, seen);
+      if (!news()) (void)sleep_in_poll(p, 0, until, nullptr, seen);
       peers.end_sleep();
       peers.leave();
     } else {
+      Slot* own = mine;
       waiting.fetch_add(1, std::memory_order_relaxed);     // ordered by the fence
-      mine->wants.fetch_or(wants, std::memory_order_relaxed);  // likewise
-      uint32_t value = theirs->doorbell.load(std::memory_order_acquire);
+      own->wants.fetch_or(wants, std::memory_order_relaxed);  // likewise
+      uint32_t value = peer->doorbell.load(std::memory_order_acquire);
       sleep_wake_fence();
-      if (!news()) (void)wait_on_words(theirs->doorbell, value, deadline, seen);
+      Deadline until = deadline;
+      if (preload::waiting.any_new()) {  // other connections of this process
+        Guard guard(control_lock);
+        peers.drain();
+        until = deadline.or_earlier(preload::waiting.look(0));
+      }
+      if (!news()) (void)wait_on_words(peer->doorbell, value, until, seen);
       if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared) {
-        mine->wants.fetch_and(~wants, std::memory_order_acq_rel);
+        own->wants.fetch_and(~wants, std::memory_order_acq_rel);
         if (waiting.load(std::memory_order_acquire) != 0) {  // somebody came in between
-          mine->wants.fetch_or(wants, std::memory_order_acq_rel);
-          futex_wake(theirs->doorbell);
+          own->wants.fetch_or(wants, std::memory_order_acq_rel);
+          futex_wake(peer->doorbell);
         }
       }
     }

@@ -10,6 +10,7 @@
 #include "preload/files/file.h"
 #include "preload/pair.h"
 #include "preload/sleep.h"
+#include "preload/waiting.h"
 #include "shm/byte_ring.h"
 
 namespace sluice::preload {
@@ -23,6 +24,9 @@ bool is_loopback(const shm::SocketName& n);
 
 // A call finds that its connection has gone to the kernel meanwhile: it is to be made there.
 inline constexpr int kNowTheKernels = -ERESTART;
+
+// Whether a connection that waited went to another process.
+enum class Moved : uint8_t { kYes, kNo, kNobodyIdle, kSoonAccepted, kLater };
 
 enum class TcpState : uint8_t { kUnconnected, kConnected, kListening };
 
@@ -63,6 +67,8 @@ class TcpSocket : public File {
   void on_peer_gone(shm::DomainId who);  // that domain died, whatever it has to do with us
   // The acceptor never took it: connect elsewhere. The flags: which locks the caller holds.
   void redirect(bool sending, bool receiving);
+  bool is_unaccepted();      // ours, and still to be accepted; and it could be made elsewhere
+  [[nodiscard]] Moved move_elsewhere();  // to a process that is idle, if there is one
   void let_go();             // the last descriptor was closed
   void abandon(uint32_t state_bits);
   void be_polite();          // from now on nothing is to be read while another process holds it too
@@ -76,6 +82,7 @@ class TcpSocket : public File {
   void announce_again();     // to a coordinator that came back
   void incoming(TcpSocket* s);
   TcpSocket* pop_backlog();
+  void give_up(TcpSocket* s);  // in the backlog, and withdrawn
   void send_backlog_away();
   void stop_listening();     // also shutdown(2); what waits is sent elsewhere
   void note_interest(int fd);  // this process accepts here
@@ -99,6 +106,7 @@ class TcpSocket : public File {
   bool only_holder = true;    // listener: no other process has it
   int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
   bool orphaned = false;      // the acceptor died before it accepted: others may
+  bool left_behind = false;   // what is left of a connection that moved, until its acceptor notices
   bool reset_noted = false;
   bool polite = false;        // see be_polite
   std::atomic<int> error{0};  // SO_ERROR
@@ -122,9 +130,11 @@ class TcpSocket : public File {
   uint32_t listener_id = 0;
   int backlog_limit = 0;
   Backlog backlog;
+  Mutex accept_lock;          // of the kernel's backlog
   TcpSocket* next_listener = nullptr;
   TcpSocket* next_in_backlog = nullptr;
   TcpSocket* listener = nullptr;  // whose backlog it is in
+  WaitingLinks waiting;           // initiator: while nobody has accepted it
 
   Mutex send_lock, receive_lock;
   std::atomic<uint32_t> waiting_bytes{0}, waiting_space{0};  // threads asleep on the doorbell
@@ -168,6 +178,12 @@ class TcpSocket : public File {
   int send_error(int flags_error);
   void free_rings();
   void redirect_locked();
+  Moved move_locked();
+  bool withdraw();
+  void leave_behind(TcpSocket& rest);
+  std::byte* copy_sent(uint64_t& sent) const;
+  void begin_again(Pair& p, uint32_t slot, uint32_t listener, const std::byte* copy, uint64_t sent, uint64_t urgent);
+  bool was_accepted() const;
   int connect_kernel(const std::byte* bytes, uint64_t n, bool finished) const;
   void leave_for_kernel(int fd);
 };
@@ -179,6 +195,7 @@ void accept_incoming(Pair& p, uint32_t slot);
 // Sockets that listen, for incoming connections to find theirs. Under control_lock.
 TcpSocket* find_listener(uint32_t id);
 extern TcpSocket* listeners;
+extern uint32_t listener_changes;  // grows when one comes, goes, or is waited at or not
 
 TcpSocket* create_socket(int family);  // under control_lock
 void destroy_socket(TcpSocket* s);     // likewise

@@ -5,11 +5,13 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <memory>
 
 #include "epoll_set.h"
 #include "harness.h"
@@ -43,6 +45,112 @@ void visit(uint16_t port) {
   CHECK_OK(shutdown(fd, SHUT_WR));
   CHECK_EQ(read_to_end(fd), "hello");
   CHECK_OK(close(fd));
+}
+
+// Processes that accept at one listener until the test ends.
+class Workers {
+ public:
+  Workers(int count, const std::function<void()>& serve) {
+    for (int i = 0; i < count; i++) pids_.push_back(in_child([&] {
+      for (;;) serve();
+    }));
+  }
+  ~Workers() {
+    for (pid_t pid : pids_) {
+      CHECK_OK(kill(pid, SIGKILL));
+      CHECK_EQ(wait_exit(pid), 128 + SIGKILL);
+    }
+  }
+
+ private:
+  std::vector<pid_t> pids_;
+};
+
+// Keeps one worker busy: it has read what we sent, and waits for more.
+int hold_a_worker(uint16_t port) {
+  int fd = connect_to(port);
+  write_all(fd, "held");
+  CHECK_EQ(read_exactly(fd, 4), "held");
+  return fd;
+}
+
+void serve_one_asked_by_poll(int listener) {
+  set_nonblocking(listener);
+  pollfd p{listener, POLLIN, 0};
+  CHECK_OK(poll(&p, 1, -1));
+  int fd = accept(listener, nullptr, nullptr);
+  if (fd < 0 && errno == EAGAIN) return;  // a sibling was faster
+  CHECK_OK(fd);
+  set_nonblocking(fd, false);
+  echo_to_end(fd);
+  CHECK_OK(close(fd));
+}
+
+void serve_one_asked_by_select(int listener) {
+  set_nonblocking(listener);
+  fd_set readable;
+  FD_ZERO(&readable);
+  FD_SET(listener, &readable);
+  CHECK_OK(select(listener + 1, &readable, nullptr, nullptr, nullptr));
+  int fd = accept(listener, nullptr, nullptr);
+  if (fd < 0 && errno == EAGAIN) return;
+  CHECK_OK(fd);
+  set_nonblocking(fd, false);
+  echo_to_end(fd);
+  CHECK_OK(close(fd));
+}
+
+void serve_one_asked_by_epoll(int listener) {
+  static EpollSet* set = nullptr;
+  if (set == nullptr) {
+    set_nonblocking(listener);
+    set = new EpollSet;
+    set->add(listener, EPOLLIN);
+  }
+  epoll_event event;
+  CHECK_OK(epoll_wait(set->fd, &event, 1, -1));
+  int fd = accept(listener, nullptr, nullptr);
+  if (fd < 0 && errno == EAGAIN) return;
+  CHECK_OK(fd);
+  set_nonblocking(fd, false);
+  echo_to_end(fd);
+  CHECK_OK(close(fd));
+}
+
+void serve_one_asking_often(int listener) {
+  set_nonblocking(listener);
+  int fd = accept(listener, nullptr, nullptr);
+  if (fd < 0 && errno == EAGAIN) return pause_ms(1);
+  CHECK_OK(fd);
+  set_nonblocking(fd, false);
+  echo_to_end(fd);
+  CHECK_OK(close(fd));
+}
+
+// Two workers, both busy, and connections that wait. One worker becomes free: it has to serve them
+// all, wherever they waited.
+void free_worker_serves_all(const std::function<void(int)>& serve) {
+  Listener listener = make_listener();
+  Workers workers(2, [&] { serve(listener.fd); });
+  Pipe go;
+  std::vector<pid_t> visitors;
+  for (int i = 0; i < 6; i++) visitors.push_back(in_child([&] {
+    go.await();
+    visit(listener.port);
+  }));
+  int held = hold_a_worker(listener.port), other = hold_a_worker(listener.port);
+  for (int i = 0; i < 6; i++) go.signal();
+  std::vector<int> fds;
+  for (int i = 0; i < 6; i++) {
+    fds.push_back(connect_to(listener.port));
+    write_all(fds.back(), "waiting");
+    CHECK_OK(shutdown(fds.back(), SHUT_WR));
+  }
+  CHECK_OK(close(held));
+  for (int fd : fds) CHECK_EQ(read_to_end(fd), "waiting");
+  for (pid_t visitor : visitors) CHECK_EQ(wait_exit(visitor), 0);
+  write_all(other, "still here");
+  CHECK_EQ(read_exactly(other, 10), "still here");
 }
 
 // Runs `cat` with the connection as stdin and stdout, as inetd would.
@@ -248,6 +356,133 @@ TEST("a pre-fork server of four children serves 200 connections") {
     CHECK_OK(kill(child, SIGTERM));
     CHECK_EQ(wait_exit(child), 128 + SIGTERM);
   }
+}
+
+TEST("a worker that becomes free serves what waited for a busy one") {
+  free_worker_serves_all(serve_one);
+}
+
+TEST("a worker that polls serves what waited for a busy one") {
+  free_worker_serves_all(serve_one_asked_by_poll);
+}
+
+TEST("a worker that selects serves what waited for a busy one") {
+  free_worker_serves_all(serve_one_asked_by_select);
+}
+
+TEST("a worker that waits in epoll serves what waited for a busy one") {
+  free_worker_serves_all(serve_one_asked_by_epoll);
+}
+
+TEST("a worker that asks now and then serves what waited for a busy one") {
+  free_worker_serves_all(serve_one_asking_often);
+}
+
+TEST("50 connections are served while one of four workers is stuck") {
+  Listener listener = make_listener();
+  Pipe unstick;
+  Workers workers(4, [&] {
+    int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+    std::string said = read_once(fd);
+    if (said == "stick") unstick.await();
+    write_all(fd, said);
+    CHECK_OK(close(fd));
+  });
+  int stuck = connect_to(listener.port);
+  write_all(stuck, "stick");
+  std::vector<int> fds;
+  for (int i = 0; i < 50; i++) {
+    fds.push_back(connect_to(listener.port));
+    write_all(fds.back(), "hello");
+  }
+  for (int fd : fds) CHECK_EQ(read_to_end(fd), "hello");
+  CHECK_EQ(ready(stuck, POLLIN), 0);
+  unstick.signal();
+  CHECK_EQ(read_to_end(stuck), "stick");
+}
+
+TEST("one poll waits for connections that wait for a busy worker and an idle one") {
+  Listener listener = make_listener();
+  Workers workers(3, [&] { serve_one(listener.fd); });
+  int held[] = {hold_a_worker(listener.port), hold_a_worker(listener.port), hold_a_worker(listener.port)};
+  std::vector<pollfd> polled;
+  for (int i = 0; i < 20; i++) {
+    int fd = connect_to(listener.port);
+    write_all(fd, "hello");
+    CHECK_OK(shutdown(fd, SHUT_WR));
+    polled.push_back({fd, POLLIN, 0});
+  }
+  CHECK_OK(close(held[1]));
+  for (size_t left = polled.size(); left > 0;) {
+    CHECK_OK(poll(polled.data(), polled.size(), -1));
+    for (pollfd& p : polled) {
+      if (p.fd < 0 || p.revents == 0) continue;
+      CHECK_EQ(read_to_end(p.fd), "hello");
+      CHECK_OK(close(p.fd));
+      p.fd = -1;
+      left--;
+    }
+  }
+}
+
+TEST("what was written and closed reaches the worker that is idle") {
+  Listener listener = make_listener();
+  Pipe heard;
+  Workers workers(2, [&] {
+    int fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+    for (std::string piece; !(piece = read_once(fd)).empty();) {
+      if (piece == "heard?") heard.signal();
+      else write_all(fd, piece);
+    }
+    CHECK_OK(close(fd));
+  });
+  int held = hold_a_worker(listener.port), other = hold_a_worker(listener.port);
+  for (int i = 0; i < 6; i++) {
+    int fd = connect_to(listener.port);
+    write_all(fd, "heard?");
+    CHECK_OK(close(fd));
+  }
+  CHECK_OK(close(held));
+  for (int i = 0; i < 6; i++) {
+    while (ready(heard.ends[0], POLLIN) == 0) visit(listener.port);
+    heard.await();
+  }
+  CHECK_OK(close(other));
+}
+
+TEST("threads read from connections that wait for a busy worker") {
+  Listener listener = make_listener();
+  Workers workers(2, [&] { serve_one(listener.fd); });
+  int held = hold_a_worker(listener.port), other = hold_a_worker(listener.port);
+  std::vector<std::unique_ptr<Worker>> threads;
+  for (int i = 0; i < 8; i++)
+    threads.push_back(std::make_unique<Worker>([&] {
+      for (int n = 0; n < 3; n++) visit(listener.port);
+    }));
+  for (auto& thread : threads) thread->await_sleep();
+  CHECK_OK(close(held));
+  for (auto& thread : threads) thread->join();
+  CHECK_OK(close(other));
+}
+
+TEST("a worker that is killed leaves nothing behind that waits") {
+  Listener listener = make_listener();
+  Workers workers(1, [&] { serve_one(listener.fd); });
+  pid_t victim = in_child([&] {
+    for (;;) serve_one(listener.fd);
+  });
+  int held = hold_a_worker(listener.port), other = hold_a_worker(listener.port);
+  std::vector<int> fds;
+  for (int i = 0; i < 8; i++) {
+    fds.push_back(connect_to(listener.port));
+    write_all(fds.back(), "waiting");
+    CHECK_OK(shutdown(fds.back(), SHUT_WR));
+  }
+  CHECK_OK(kill(victim, SIGKILL));
+  CHECK_EQ(wait_exit(victim), 128 + SIGKILL);
+  CHECK_OK(close(held));
+  CHECK_OK(close(other));
+  for (int fd : fds) CHECK_EQ(read_to_end(fd), "waiting");
 }
 
 TEST("a pre-fork server loses children and serves on") {
