@@ -1,9 +1,9 @@
 // Sends back what it receives. Prints its port; ends when it is killed.
 //
-//   echo_server [--accept=epoll|blocking|fork] [--workers=N] [--port=P]
+//   echo_server [--accept=epoll|blocking|prefork|fork] [--workers=N] [--port=P]
 //
 // epoll: one thread sleeps in epoll_wait. blocking: one sleeps in accept, one per connection in
-// read. fork: a process per connection. With workers, that many processes serve one listener; one that dies is replaced.
+// read. prefork: one sleeps in accept, then in read, one connection after the other. fork: a process per connection. With workers, that many processes serve one listener; one that dies is replaced.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -66,6 +66,18 @@ void serve_blocking(int listener) {
     int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd >= 0)
       std::thread(echo_until_the_end, fd).detach();
+    else if (errno != EINTR && errno != ECONNABORTED)
+      give_up("accept");
+  }
+}
+
+// ---- one connection at a time ----------------------------------------------------------
+
+void serve_one_by_one(int listener) {
+  for (;;) {
+    int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0)
+      echo_until_the_end(fd);
     else if (errno != EINTR && errno != ECONNABORTED)
       give_up("accept");
   }
@@ -174,6 +186,7 @@ class Server {
 
 void serve(int listener, const std::string& accept) {
   if (accept == "blocking") serve_blocking(listener);
+  if (accept == "prefork") serve_one_by_one(listener);
   if (accept == "fork") serve_forking(listener);
   Server(listener).run();
 }
