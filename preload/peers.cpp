@@ -183,7 +183,10 @@ void Peers::take(ReceivedPacket& r) {
   switch (r.packet.type) {
     case kPeerRegion: peer_region(r); break;
     case kPeerGone: peer_gone(r.packet.domain); break;
-    case kRevoke: forget_routes(r.packet.value); break;
+    case kRevoke:
+      forget_routes(r.packet.value);
+      waiting.revoked(r.packet.value);
+      break;
     case kReconsider: waiting.called(r.packet.value); break;
     default: break;
   }

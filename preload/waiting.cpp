@@ -64,6 +64,20 @@ void Waiting::begun(TcpSocket& s) {
   append(new_, s);
 }
 
+void Waiting::begun_alone(TcpSocket& s) {
+  over(s);
+  append(alone_, s);
+}
+
+void Waiting::revoked(uint32_t listener) {
+  for (TcpSocket* s = alone_.first; s != nullptr;) {
+    TcpSocket* next = s->waiting.next;
+    if (!s->is_unaccepted()) over(*s);
+    else if (s->waiting.listener == listener) begun(*s);
+    s = next;
+  }
+}
+
 // The process where it waits is idle, so it will be accepted at once; unless that process is
 // stopped, or does not take what it could.
 void Waiting::look_later(TcpSocket& s) {
@@ -203,10 +217,11 @@ void Waiting::go_on_at(uint32_t listener) {
 void Waiting::coordinator_is_back() {
   call_count_ = told_count_ = 0;
   while (TcpSocket* s = reported_.first) begun(*s);
+  while (TcpSocket* s = alone_.first) begun(*s);
 }
 
 void Waiting::become_child() {
-  new_ = reported_ = {};
+  new_ = reported_ = alone_ = {};
   new_count_.store(0, std::memory_order_relaxed);  // one thread
   call_count_ = told_count_ = 0;
 }

@@ -33,6 +33,9 @@ struct TcpList {
 class Waiting {
  public:
   void begun(TcpSocket& s);  // a connection waits from now on, or anew
+  // There is one acceptor only, until revoked(): nothing to watch.
+  void begun_alone(TcpSocket& s);
+  void revoked(uint32_t listener);
   void over(TcpSocket& s);   // it waits no more, or cannot move any more. Harmless for others
 
   // A hint without the lock: whether a sleep has to look().
@@ -61,7 +64,7 @@ class Waiting {
   bool idle_at(uint32_t listener);
   TcpSocket* oldest_at(uint32_t listener);
 
-  TcpList new_, reported_;
+  TcpList new_, reported_, alone_;
   std::atomic<uint32_t> new_count_{0};
   // Listeners: said kWaiting and heard nothing since; heard kReconsider.
   uint32_t told_[kCalls] = {};

@@ -198,7 +198,10 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
   begin(*route->pair, index, route->listener, from, to);
   coordinator.count(kConnects);
   coordinator.count(kOpen);
-  if (route->granted) coordinator.count(kConnectsGranted);
+  if (route->granted) {
+    coordinator.count(kConnectsGranted);
+    preload::waiting.begun_alone(*this);
+  }
   connect_reported = !nonblocking;
   announce();
   return nonblocking ? -EINPROGRESS : 0;
