@@ -3,8 +3,8 @@
 //   many_connections PORT
 //
 // Each line of input is an order, answered with "done": "sequence N" makes N connections one after
-// the other, each with a byte there and back; "hold N" opens N more, each likewise, and keeps them;
-// "wait" sleeps in epoll_wait, where all that are held are registered, until there is input.
+// the other, each with a byte there and back; "hold N" opens N more, each likewise, and keeps them,
+// until "release"; "wait" sleeps in epoll_wait, where all that are held are registered, until there is input.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +13,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <vector>
 
 namespace {
 
@@ -60,13 +62,16 @@ int main(int argc, char** argv) {
   int epoll = epoll_create1(EPOLL_CLOEXEC);
   watch(epoll, 0);
   setvbuf(stdin, nullptr, _IONBF, 0);  // what stdio has read epoll does not see
+  std::vector<int> held;
   char line[64];
   while (fgets(line, sizeof line, stdin)) {
     int count = 0;
     if (sscanf(line, "sequence %d", &count) == 1)
       for (int i = 0; i < count; ++i) close(echo_once(port, i));
     else if (sscanf(line, "hold %d", &count) == 1)
-      for (int i = 0; i < count; ++i) watch(epoll, echo_once(port, i));
+      for (int i = 0; i < count; ++i) watch(epoll, held.emplace_back(echo_once(port, i)));
+    else if (strncmp(line, "release", 7) == 0)
+      for (; !held.empty(); held.pop_back()) close(held.back());
     puts("done");
     fflush(stdout);
     if (strncmp(line, "wait", 4) == 0) wait_for_input(epoll);
