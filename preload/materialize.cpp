@@ -31,6 +31,7 @@ void set_int(int fd, int level, int name, int value) { libc.setsockopt(fd, level
 void repeat_options(int fd, const TcpSocket& s) {
   if (s.nodelay) set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (s.cork) set_int(fd, IPPROTO_TCP, TCP_CORK, 1);
+  if (s.receive_low > 1) set_int(fd, SOL_SOCKET, SO_RCVLOWAT, s.receive_low);
   if (s.urgent_inline) set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
   if (s.keepalive) set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   if (s.reuse_address) set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);

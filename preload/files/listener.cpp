@@ -147,6 +147,7 @@ void TcpSocket::incoming(TcpSocket* s) {
   s->nodelay = nodelay;
   s->keepalive = keepalive;
   s->urgent_inline = urgent_inline;
+  s->receive_low = receive_low;
   s->linger_option = linger_option;
   s->receive_timeout_us = receive_timeout_us;
   s->send_timeout_us = send_timeout_us;

@@ -92,6 +92,11 @@ constexpr Option kOptions[] = {
      [](TcpSocket& s, const Value& v) { return set_timeout(s.receive_timeout_us, v); }},
     {SOL_SOCKET, SO_SNDTIMEO, sizeof(timeval), [](TcpSocket& s) { return timeout_of(s.send_timeout_us); },
      [](TcpSocket& s, const Value& v) { return set_timeout(s.send_timeout_us, v); }},
+    {SOL_SOCKET, SO_RCVLOWAT, sizeof(int), [](TcpSocket& s) { return Value::of(s.receive_low); },
+     [](TcpSocket& s, const Value& v) {
+       s.receive_low = v.as_int() < 0 ? INT32_MAX : v.as_int() == 0 ? 1 : v.as_int();
+       return 0;
+     }},
     {SOL_SOCKET, SO_INCOMING_CPU, sizeof(int), [](TcpSocket&) { return Value::of(int(current_cpu())); },
      [](TcpSocket&, const Value&) { return 0; }},
     {IPPROTO_TCP, TCP_INFO, 0, tcp_info_of, nullptr},

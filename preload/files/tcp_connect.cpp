@@ -435,7 +435,7 @@ Moved TcpSocket::move_locked() {
     return Moved::kNo;
   }
   const Slot* old = theirs;
-  uint32_t kept = my_state() & (kFin | kDeaf);
+  uint32_t kept = mine->state.load(std::memory_order_relaxed) & (kFin | kDeaf);  // ours
   uint64_t urgent = mine->urgent.load(std::memory_order_relaxed);  // ours
   leave_behind(*rest);
   begin_again(*to, index, at, copy, sent, urgent);

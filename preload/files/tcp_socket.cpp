@@ -111,9 +111,10 @@ int64_t TcpSocket::readable_to_mark() const {
   return mark >= 0 && mark < n && !urgent_inline ? mark : n;
 }
 
-bool TcpSocket::is_readable() const {
+// Whether there are at least so many bytes besides an urgent one that comes first.
+bool TcpSocket::has_bytes(int64_t at_least) const {
   int64_t n = readable_bytes();
-  return n > (n > 0 && !urgent_inline && bytes_to_mark() == 0 ? 1 : 0);
+  return n >= at_least + (n > 0 && !urgent_inline && bytes_to_mark() == 0 ? 1 : 0);
 }
 
 ssize_t TcpSocket::receive_urgent(const iovec* iov, int count, int flags) {
@@ -167,7 +168,7 @@ uint32_t TcpSocket::poll_events() {
   uint32_t events = 0;
   bool ended = (remote & (kFin | kReset)) != 0 || shut_read();
   if (polite && others_hold()) ended = false;
-  else if (ended || is_readable()) events |= EPOLLIN | EPOLLRDNORM;
+  else if (ended || has_bytes(low_water())) events |= EPOLLIN | EPOLLRDNORM;
   if (has_urgent_byte()) events |= EPOLLPRI;
   if (ended) events |= EPOLLRDHUP;
   if (reset_noted || (ended && shut_write())) events |= EPOLLHUP;
@@ -254,9 +255,9 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   return deadline.passed() && !ready() ? -EAGAIN : 0;
 }
 
-int TcpSocket::wait_for_bytes(const Deadline& deadline, uint32_t seen_unrestarted) {
-  auto ready = [this] {
-    return is_readable() || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
+int TcpSocket::wait_for_bytes(size_t at_least, const Deadline& deadline, uint32_t seen_unrestarted) {
+  auto ready = [this, at_least] {
+    return has_bytes(int64_t(at_least)) || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
   return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, ready);
 }
@@ -289,6 +290,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
   size_t total = total_bytes(iov, count);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   bool all = (flags & MSG_WAITALL) != 0;
+  size_t enough = all ? total : size_t(low_water()) < total ? size_t(low_water()) : total;
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = wait ? Deadline::in_us(receive_timeout_us) : Deadline::never();
   size_t done = 0;
@@ -301,10 +303,10 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
     }
     if (state != TcpState::kConnected) return kNowTheKernels;
     if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
-    if (n > 0 && (!all || done == total || at_mark())) return ssize_t(done);
+    if (n > 0 && (done >= enough || at_mark())) return ssize_t(done);
     if (n != -EAGAIN && n <= 0) return done > 0 ? ssize_t(done) : n;
-    if (!wait || (n == -EAGAIN && done > 0 && !all)) return done > 0 ? ssize_t(done) : -EAGAIN;
-    int error = wait_for_bytes(deadline, unrestarted);
+    if (!wait) return done > 0 ? ssize_t(done) : -EAGAIN;
+    int error = wait_for_bytes((flags & MSG_PEEK) != 0 ? done + 1 : 1, deadline, unrestarted);
     if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (error != 0) return done > 0 ? ssize_t(done) : error;
   }

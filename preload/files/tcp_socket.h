@@ -115,6 +115,7 @@ class TcpSocket : public File {
   int64_t send_timeout_us = 0;
   int receive_buffer = 0;     // as asked; 0: default
   int send_buffer = 0;
+  int receive_low = 1;        // SO_RCVLOWAT
 
   Pair* pair = nullptr;
   uint32_t slot = 0;
@@ -156,7 +157,10 @@ class TcpSocket : public File {
   uint32_t remote_state() const;
   int64_t bytes_to_mark() const;
   bool has_urgent_byte() const;
-  bool is_readable() const;
+  bool has_bytes(int64_t at_least) const;
+  // SO_RCVLOWAT; never more than the sender can surely have under way.
+  int64_t low_water() const { return receive_low < kMostLowWater ? receive_low : kMostLowWater; }
+  static constexpr int kMostLowWater = 32 * 1024;
   ssize_t receive_urgent(const iovec* iov, int count, int flags);
   void mark_urgent(uint64_t end);
   size_t send_urgent(const iovec* iov, int count, size_t skip);
@@ -170,7 +174,7 @@ class TcpSocket : public File {
   void after_publish();
   void after_retire(uint64_t available_before);
   void wake_peer(uint32_t wants);
-  int wait_for_bytes(const Deadline& d, uint32_t seen_unrestarted);
+  int wait_for_bytes(size_t at_least, const Deadline& d, uint32_t seen_unrestarted);
   int wait_for_space(const Deadline& d, uint32_t seen_unrestarted);
   template <class Ready>
   int wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& d,

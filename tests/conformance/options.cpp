@@ -9,6 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <future>
+
 #include "harness.h"
 #include "peer.h"
 #include "sockets.h"
@@ -249,6 +252,23 @@ TEST_EVERYWHERE("SO_RCVLOWAT holds back readability") {
   peer.send("d");
   CHECK_EQ(await(fd, POLLIN), POLLIN);
   CHECK_EQ(read_once(fd), "abcd");
+}
+
+TEST_EVERYWHERE("SO_RCVLOWAT holds back a blocking read") {
+  auto [fd, peer] = connect_peer(where);
+  set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 4);
+  peer.send("abc");
+  eventually([fd = fd] { return unread(fd) == 3; });
+  char bytes[8];
+  auto peeked = std::async(std::launch::async, [fd = fd] {
+    char room[8];
+    return recv(fd, room, sizeof room, MSG_PEEK);
+  });
+  CHECK_EQ(peeked.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout, true);
+  peer.send("de");
+  CHECK_EQ(peeked.get(), 5);
+  CHECK_EQ(recv(fd, bytes, 2, 0), 2);
+  CHECK_EQ(recv(fd, bytes, 8, MSG_DONTWAIT), 3);
 }
 
 TEST_EVERYWHERE("TCP_CORK and TCP_NODELAY lose and reorder nothing") {
