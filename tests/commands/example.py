@@ -77,6 +77,7 @@ class Example(Commands):
 
     def test_nothing_is_left_after_an_interruption(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored, and that is inherited
             for program in ("compare.py", "nginx: worker", "wrk"):
                 with self.subTest(number=number, program=program):
                     example = self.start("--ways=divided")
