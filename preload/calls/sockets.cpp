@@ -17,10 +17,17 @@ bool is_ours(int family, int type, int protocol) {
          coordinator.enabled();
 }
 
-// Puts `s` behind a new placeholder. The descriptor or -errno, and then `s` is untouched.
+// The last connect went to the kernel, so the next one may: its socket is the kernel's at once,
+// which saves putting one in the place of a placeholder. A guess; either can become either.
+std::atomic<bool> kernel_expected{false};
+
+// Puts `s` behind a new placeholder, or a kernel socket of its own. The descriptor or -errno, and
+// then `s` is untouched.
 int install(TcpSocket& s, int flags) {
-  int fd = create_placeholder(s.family, flags & SOCK_CLOEXEC);
-  if (fd < 0) return fd;
+  bool real = kernel_expected.load(std::memory_order_relaxed);  // a guess
+  int fd = real ? libc.socket(s.family, SOCK_STREAM | flags, 0) : create_placeholder(s.family, flags & SOCK_CLOEXEC);
+  if (fd < 0) return real ? -errno : fd;
+  s.real = real;
   Guard guard(control_lock);
   if (descriptors.set(fd, &s)) return fd;
   libc.close(fd);
@@ -35,7 +42,7 @@ int create(int family, int type) {
   }
   if (s == nullptr) return -ENOBUFS;
   s->nonblocking = (type & SOCK_NONBLOCK) != 0;
-  int fd = install(*s, type);
+  int fd = install(*s, type & (SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (fd < 0) {
     Guard guard(control_lock);
     destroy_socket(s);
@@ -46,6 +53,7 @@ int create(int family, int type) {
 // The kernel takes the socket over, descriptor and all.
 int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t length) {
   uint32_t released = 0;
+  kernel_expected.store(true, std::memory_order_relaxed);
   {
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
@@ -220,7 +228,9 @@ INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
                      } else if (s.state != TcpState::kUnconnected) {
                        return -EISCONN;
                      }
-                     return r == 1 ? connect_in_kernel(s, fd, addr, length) : r;
+                     if (r == 1) return connect_in_kernel(s, fd, addr, length);
+                     if (s.state == TcpState::kConnected) kernel_expected.store(false, std::memory_order_relaxed);
+                     return r;
                    },
                    [&] { return libc.connect(fd, addr, length); });
 }
