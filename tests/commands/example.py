@@ -64,6 +64,7 @@ class Example(Commands):
     def test_one_table_and_another_nginx_untouched(self):
         port = free_port()
         nginx = self.start_other_nginx(port)
+        wait_until(lambda: len(descendants_of(nginx.pid)) == 2, "the other nginx has its workers")
         workers = descendants_of(nginx.pid)
         output = self.start().communicate()[0]
         for title in ("kernel", "Sluice, divided", "Sluice, shared"):
