@@ -259,6 +259,7 @@ INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
 INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
   return on_connection(fd,
                        [&](TcpSocket& s) -> int {
+                         if (s.theirs == nullptr) s.reach_peer();
                          if (s.has_ended()) return -ENOTCONN;
                          format_name(s.remote, s.family, addr, length);
                          return 0;

@@ -233,6 +233,16 @@ TEST_EVERYWHERE("a reset lets bytes be read that had arrived before it") {
   CHECK_EQ(read_error(fd), ECONNRESET);
 }
 
+TEST_EVERYWHERE("a socket that was reset before it was used has no peer") {
+  auto [fd, peer] = connect_peer(where);
+  peer.reset();
+  sockaddr_storage name;
+  eventually([&, fd = fd] {
+    socklen_t length = sizeof name;
+    return getpeername(fd, reinterpret_cast<sockaddr*>(&name), &length) == -1 && errno == ENOTCONN;
+  });
+}
+
 TEST_EVERYWHERE("a reset socket has no peer, though bytes are left") {
   auto [fd, peer] = connect_peer(where);
   peer.send("abc");
