@@ -133,6 +133,7 @@ int CoordinatorLink::client_region() {
                                 std::memory_order_relaxed);  // statistics
   }
   client_ = region;
+  tell_sleeping();  // threads may sleep by now that found no region to say it in
   return move_high(fd);
 }
 
@@ -354,10 +355,16 @@ bool CoordinatorLink::sync() {
 }
 
 void CoordinatorLink::set_sleeping(bool asleep, uint32_t accepting) {
+  // A new odd number for each sleep, also when another thread sleeps already.
+  sleeping_ = asleep ? (sleeping_ | 1) + (sleeping_ & 1 ? 2 : 0) : (sleeping_ + 1) & ~1u;
+  accepting_ = accepting;
+  tell_sleeping();
+}
+
+void CoordinatorLink::tell_sleeping() {
   if (client_ == nullptr) return;
-  uint32_t s = client_->sleeping.load(std::memory_order_relaxed);  // own word
-  client_->sleeping.store(asleep ? (s | 1) + (s & 1 ? 2 : 0) : (s + 1) & ~1u, std::memory_order_release);
-  client_->accepting.store(accepting, std::memory_order_release);
+  client_->sleeping.store(sleeping_, std::memory_order_release);
+  client_->accepting.store(accepting_, std::memory_order_release);
 }
 
 DomainId CoordinatorLink::reserve() {
@@ -406,6 +413,7 @@ void CoordinatorLink::become_child() {
   child_id_ = kNobody;
   was_connected_ = false;
   last_try_ns_ = 0;
+  sleeping_ = accepting_ = 0;
   watch_socket(-1);
   stop_watching();
 }

@@ -85,6 +85,7 @@ class CoordinatorLink {
   bool welcome(int socket);
   void lose();
   int client_region();
+  void tell_sleeping();
   bool push(const shm::Message& m);
   bool wait_for_packet(uint16_t type, ReceivedPacket& out);
   [[nodiscard]] bool keep(const ReceivedPacket& p);
@@ -106,6 +107,8 @@ class CoordinatorLink {
   shm::SharedProducer shared_requests_;
   shm::MessageConsumer replies_ring_;
   uint32_t packets_taken_ = 0;
+  uint32_t sleeping_ = 0;   // what the client region says, or is to say once there is one
+  uint32_t accepting_ = 0;
   uint32_t next_id_ = 1;
   uint64_t last_try_ns_ = 0;
   uint64_t last_check_ns_ = 0;

@@ -271,8 +271,9 @@ int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarte
 }
 
 void TcpSocket::wake_peer(uint32_t wants) {
-  // After a full fence (the caller's).
-  if (theirs != nullptr && (theirs->wants.load(std::memory_order_relaxed) & wants) != 0) {  // ordered by it
+  // After a full fence (the caller's). A forked child may not see yet what the peer wants, though the
+  // peer has met its parent and sleeps on the doorbell.
+  if (theirs == nullptr || (theirs->wants.load(std::memory_order_relaxed) & wants) != 0) {  // ordered by it
     mine->doorbell.fetch_add(1, std::memory_order_release);
     futex_wake(mine->doorbell);
   }
@@ -358,6 +359,7 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     left -= n;
     if (!peek) {
       at_urgent = false;
+      available = in.available();  // of now: the writer may have filled the ring since we began
       in.retire(n);
       after_retire(uint64_t(available));
     }

@@ -205,6 +205,8 @@ Peer spawn_client(uint16_t port, int family) {
   return peer;
 }
 
+Peer spawn_peer() { return create_peer(true); }
+
 void Peer::post(PeerOrder order, int64_t a, int64_t b) {
   mailbox_->order = order;
   mailbox_->a = a;

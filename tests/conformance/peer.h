@@ -63,5 +63,7 @@ struct Connection {
 Connection connect_peer(Where where, int family = AF_INET);
 // A peer in a program of its own that connects to a listener of the test's; reply() when done.
 Peer spawn_client(uint16_t port, int family = AF_INET);
+// One that waits for orders.
+Peer spawn_peer();
 
 }  // namespace conformance
