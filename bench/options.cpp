@@ -13,7 +13,8 @@ namespace {
 
 constexpr char kUsage[] =
     "usage: %s --server [--port=N] [--port-file=F] [--cpu=N] [--epoll]\n"
-    "       %s --client --port=N [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--json]\n";
+    "       %s --client --port=N [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--json]\n"
+    "       pipes [--cpu=N] [--peer-cpu=N] [--seconds=S] [--size=BYTES] [--oneway] [--socketpair] [--json]\n";
 
 constexpr option kOptions[] = {
     {"server", no_argument, nullptr, 's'},
@@ -25,6 +26,9 @@ constexpr option kOptions[] = {
     {"cpu", required_argument, nullptr, 'u'},
     {"seconds", required_argument, nullptr, 't'},
     {"size", required_argument, nullptr, 'n'},
+    {"oneway", no_argument, nullptr, 'o'},
+    {"socketpair", no_argument, nullptr, 'x'},
+    {"peer-cpu", required_argument, nullptr, 'v'},
     {"help", no_argument, nullptr, 'h'},
     {nullptr, 0, nullptr, 0},
 };
@@ -41,14 +45,15 @@ double number(const char* text, const char* program) {
   return value;
 }
 
+}  // namespace
+
 void pin_to(int cpu) {
+  if (cpu < 0) return;
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
   CPU_SET(cpu, &cpus);
   if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) die("sched_setaffinity");
 }
-
-}  // namespace
 
 Options parse_options(int argc, char** argv) {
   Options options;
@@ -81,6 +86,15 @@ Options parse_options(int argc, char** argv) {
       case 'n':
         options.size_bytes = static_cast<size_t>(number(optarg, argv[0]));
         break;
+      case 'o':
+        options.oneway = true;
+        break;
+      case 'x':
+        options.socketpair = true;
+        break;
+      case 'v':
+        options.peer_cpu = static_cast<int>(number(optarg, argv[0]));
+        break;
       case 'h':
         exit_with_usage(argv[0], stdout, 0);
       default:
@@ -88,7 +102,7 @@ Options parse_options(int argc, char** argv) {
     }
   }
   if (optind != argc || options.size_bytes == 0) exit_with_usage(argv[0], stderr, 2);
-  if (options.cpu >= 0) pin_to(options.cpu);
+  pin_to(options.cpu);
   return options;
 }
 

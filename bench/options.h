@@ -13,6 +13,9 @@ struct Options {
   bool json = false;      // one line of JSON, else one line of text
   uint16_t port = 0;      // server: 0 picks a free one
   std::string port_file;  // server: where to say which one
+  bool oneway = false;      // pipes: one way only
+  bool socketpair = false;  // pipes: a socket pair instead
+  int peer_cpu = -1;      // pipes: the child's
   int cpu = -1;           // -1: wherever the scheduler likes
   double seconds = 0.5;   // measured, after a warm-up of a tenth of it
   size_t size_bytes = 8;  // of one message
@@ -20,5 +23,8 @@ struct Options {
 
 // Exits with a message on a bad command line. Pins the program to --cpu.
 Options parse_options(int argc, char** argv);
+
+// -1: does nothing.
+void pin_to(int cpu);
 
 }  // namespace bench

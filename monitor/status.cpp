@@ -77,6 +77,7 @@ std::string Status::json() const {
       {"accepts_total", total(shm::kAccepts)},
       {"kernel_accepts_total", total(shm::kKernelAccepts)},
       {"resets_total", total(shm::kResets)},
+      {"pipes_total", total(shm::kPipes)},
       {"fallback_total", fallbacks},
       {"requests_total",
        {{"divided", options_.shared_queues ? 0 : served},

@@ -8,6 +8,7 @@
 #include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/libc.h"
+#include "preload/pipes.h"
 
 // A definition that takes the place of libc's.
 #define INTERPOSE(result, name, params) \
@@ -50,6 +51,15 @@ auto on_connection(int fd, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
   if (s.state != TcpState::kConnected) return theirs();
   auto result = ours(s);
   return result == kNowTheKernels ? theirs() : decltype(theirs())(finish(result));
+}
+
+// The same for the end of a pipe that has a channel: ours(PipeEnd&).
+template <class Ours, class Theirs>
+auto on_pipe(int fd, bool writes, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
+  if (pipe_at(fd) == nullptr) [[likely]] return theirs();
+  PipeReference p(fd);
+  if (p.with_channel() == nullptr || p.get()->writes != writes) return theirs();
+  return decltype(theirs())(finish(ours(*p.get())));
 }
 
 }  // namespace sluice::preload

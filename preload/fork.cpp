@@ -11,6 +11,8 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
+#include "preload/pipes.h"
+#include "preload/process_lock.h"
 #include "preload/routes.h"
 #include "preload/sleep.h"
 
@@ -28,6 +30,7 @@ bool holds_something() {
 
 void before() {
   control_lock.lock();
+  create_channels();
   if (!holds_something()) return;
   // A vfork child has its parent's memory, and descriptors that its parent does not have.
   if (!in_vfork_child()) settle_before_fork();
@@ -42,6 +45,7 @@ void in_parent() {
 
 void in_child() {
   control_lock.reset();
+  forget_thread_id();
   coordinator.become_child();
   peers.become_child();
   renew_bell();

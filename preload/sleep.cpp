@@ -242,8 +242,10 @@ uint32_t current_cpu() { return uint32_t(sched_getcpu()); }
 
 bool Spinner::worthwhile(uint32_t peer_cpu) {
   if (!several_cpus() || peer_cpu == current_cpu()) return false;
-  return experience.score > 0 || ++experience.skipped % 16 == 0;
+  return is_promising();
 }
+
+bool Spinner::is_promising() { return experience.score > 0 || ++experience.skipped % 16 == 0; }
 
 bool Spinner::learn(bool success) {
   int score = experience.score + (success ? 2 : -1);

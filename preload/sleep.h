@@ -74,7 +74,10 @@ class Spinner {
   // Calls ready() until it is true (returns true) or the time is up or a signal came.
   template <class Ready>
   static bool until(Ready&& ready, uint32_t peer_cpu) {
-    if (!worthwhile(peer_cpu)) return false;
+    return worthwhile(peer_cpu) && spin(ready);
+  }
+  template <class Ready>
+  static bool spin(Ready&& ready) {
     uint32_t seen = signals();
     uint64_t begin = now_ns();
     for (uint32_t i = 1;; ++i) {
@@ -88,10 +91,13 @@ class Spinner {
     }
   }
 
+  // Whether waiting awake has paid lately in this thread; now and then it is tried all the same.
+  static bool is_promising();
+  static bool learn(bool success);  // returns it
+
  private:
   static constexpr uint64_t kSpinNs = 40'000;
   static bool worthwhile(uint32_t peer_cpu);
-  static bool learn(bool success);
   static uint32_t signals();
   static void relax();
   static void give_way();

@@ -12,6 +12,7 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/fork.h"
 #include "preload/libc.h"
+#include "preload/pipes.h"
 
 namespace sluice::preload {
 
@@ -47,6 +48,7 @@ void inherit_listeners() {
   while (dirent* e = readdir(d)) {
     int fd = atoi(e->d_name);
     if (fd > 2 || (e->d_name[0] != '.' && fd >= 0)) inherit_listener(fd);
+    if (fd > 2) inherit_channel(fd);
   }
   closedir(d);
 }

@@ -175,6 +175,7 @@ enum Counter : uint32_t {
   kKernelAccepts,    // accept() returned a kernel connection
   kBells,            // bells rung
   kResets,           // connections ended because the peer broke an invariant
+  kPipes,            // pipes whose bytes went through a channel
   kFallbacks = 16,   // kFallbacks + Fallback: connects that went to the kernel, by reason
   kCounters = 48,
 };

@@ -9,6 +9,7 @@
 #include "preload/fork.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
+#include "preload/pipes.h"
 
 namespace sluice::preload {
 
@@ -35,6 +36,7 @@ void drop(int fd) {
 int close_one(int fd) {
   if (is_own_descriptor(fd)) return -EBADF;  // a loop over all numbers does not end the shim
   if (in_vfork_child()) return libc.close(fd) == 0 ? 0 : -errno;
+  drop_pipe_end(fd);
   File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
   int r = libc.close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
   if (f != nullptr) f->release();
@@ -48,6 +50,7 @@ int share(int from, int copy) {
     if (File* f = file_at(from); f != file_at(copy)) note_vfork_copy(copy, f);
     return copy;
   }
+  share_pipe_end(from, copy);
   FileReference f(from);
   if (f.get() == nullptr) return copy;
   Guard guard(control_lock);
@@ -58,13 +61,15 @@ int share(int from, int copy) {
 template <class Dup>
 int dup_onto(int from, int to, Dup&& kernel_dup) {
   if (is_own_descriptor(to)) return -EBADF;
-  bool concerned = descriptors.peek(from) != nullptr || descriptors.peek(to) != nullptr || any_vfork_copies();
+  bool concerned = descriptors.peek(from) != nullptr || descriptors.peek(to) != nullptr || any_vfork_copies() ||
+                   pipe_at(from) != nullptr || pipe_at(to) != nullptr;
   if (from == to || !concerned) {
     int r = kernel_dup();
     return r < 0 ? -errno : r;
   }
   if (libc.fcntl(from, F_GETFD) < 0) return -errno;  // then `to` stays open
   if (descriptors.peek(to) != nullptr && !in_vfork_child()) drop(to);
+  drop_pipe_end(to);
   return share(from, kernel_dup());
 }
 
@@ -90,6 +95,14 @@ bool changes_description(int command) {
   return command == F_SETOWN || command == F_SETOWN_EX || command == F_SETSIG || command == F_SETLEASE;
 }
 
+void note_pipe_change(PipeEnd& p, int command, int argument, int result) {
+  if (command == F_SETFL) p.note_nonblocking((argument & O_NONBLOCK) != 0);
+  if (!p.has_channel()) return;
+  shm::ChannelHeader& h = p.mapping->channel.header();
+  if (command == F_SETFL && (argument & O_DIRECT) != 0) h.kernel_only.store(1, std::memory_order_release);
+  if (command == F_SETPIPE_SZ) h.limit.store(uint32_t(result), std::memory_order_relaxed);  // a bound
+}
+
 int do_fcntl(int fd, int command, void* argument) {
   FileReference f(fd);
   bool socket = f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket;
@@ -97,15 +110,19 @@ int do_fcntl(int fd, int command, void* argument) {
   if (socket && command == F_SETFL) return set_status_flags(static_cast<TcpSocket&>(*f.get()), fd, int(long(argument)));
   if (socket && changes_description(command))
     if (int error = part_from_others(static_cast<TcpSocket&>(*f.get()), fd); error != 0) return error;
+  PipeReference p(fd);
+  if (p.with_channel() != nullptr && command == F_SETPIPE_SZ && p.get()->in_ring() > size_t(long(argument))) return -EBUSY;
   int r = libc.fcntl(fd, command, argument);
   if (r < 0) return -errno;
-  if ((f.get() != nullptr || any_vfork_copies()) && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
+  if (p.get() != nullptr) note_pipe_change(*p.get(), command, int(long(argument)), r);
+  if ((f.get() != nullptr || p.get() != nullptr || any_vfork_copies()) && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
   return r;
 }
 
 inline int call_fcntl(int fd, int command, void* argument) {
   be_ready();
-  if (descriptors.peek(fd) == nullptr && !any_vfork_copies()) [[likely]] return libc.fcntl(fd, command, argument);
+  if (descriptors.peek(fd) == nullptr && pipe_at(fd) == nullptr && !any_vfork_copies()) [[likely]]
+    return libc.fcntl(fd, command, argument);
   return finish(do_fcntl(fd, command, argument));
 }
 
@@ -143,6 +160,13 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
   return r < 0 ? -errno : r;
 }
 
+void note_pipe_ioctl(int fd, unsigned long request, int* argument) {
+  PipeReference p(fd);
+  if (p.get() == nullptr) return;
+  if (request == FIONBIO) p.get()->note_nonblocking(*argument != 0);
+  if (request == FIONREAD) *argument += int(p.get()->in_ring());
+}
+
 // Calls `f(first, last)` for the stretches of [first, last] without descriptors of the shim's.
 template <class F>
 int around_own(unsigned first, unsigned last, F&& f) {
@@ -157,6 +181,7 @@ int around_own(unsigned first, unsigned last, F&& f) {
 
 int do_close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~int{CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE}) != 0) return -EINVAL;
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && any_pipes) drop_pipe_ends(first, last);
   if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && descriptors.high_water() > first && !in_vfork_child())
     for (unsigned fd = first; fd <= last && fd < descriptors.high_water(); ++fd)
       if (descriptors.peek(int(fd)) != nullptr) drop(int(fd));
@@ -167,7 +192,7 @@ int do_close_range(unsigned first, unsigned last, int flags) {
 
 INTERPOSE(int, close, (int fd)) {
   be_ready();
-  if (descriptors.peek(fd) == nullptr && !is_own_descriptor(fd)) [[likely]] return libc.close(fd);
+  if (descriptors.peek(fd) == nullptr && !is_own_descriptor(fd) && pipe_at(fd) == nullptr) [[likely]] return libc.close(fd);
   return finish(close_one(fd));
 }
 
@@ -208,7 +233,11 @@ INTERPOSE(int, ioctl, (int fd, unsigned long request, ...)) {
   void* argument = va_arg(list, void*);
   va_end(list);
   return on_socket(fd, [&](TcpSocket& s) { return do_ioctl(s, fd, request, argument); },
-                   [&] { return libc.ioctl(fd, request, argument); });
+                   [&] {
+                     int r = libc.ioctl(fd, request, argument);
+                     if (r == 0 && pipe_at(fd) != nullptr) note_pipe_ioctl(fd, request, static_cast<int*>(argument));
+                     return r;
+                   });
 }
 
 // An inode is each socket's own: from now on this one has a kernel socket to itself.

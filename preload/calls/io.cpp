@@ -11,12 +11,28 @@ ssize_t receive(TcpSocket& s, void* buf, size_t n, int flags) {
 }
 // A positioned call on a stream: only "at the current position" (-1) is allowed.
 int vector_error(int count, off64_t offset) { return count < 0 || count > 1024 ? -EINVAL : offset != -1 ? -ESPIPE : 0; }
+// The end of a pipe: read and write, in all their forms, or the kernel's call.
+template <class Kernel>
+ssize_t read_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
+  return on_pipe(fd, false, [&](PipeEnd& p) -> ssize_t { return count < 0 || count > 1024 ? -EINVAL : p.receive(fd, iov, count); }, kernel);
+}
+template <class Kernel>
+ssize_t write_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
+  return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t { return count < 0 || count > 1024 ? -EINVAL : p.send(fd, iov, count); }, kernel);
+}
 int flags_of(int rwf) { return (rwf & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
+// A call that reads the kernel's pipe finds everything there.
+void settled(int fd) {
+  if (PipeReference p(fd); p.with_channel() != nullptr) (void)p.get()->settle(fd);
+}
 }  // namespace
 
 INTERPOSE(ssize_t, read, (int fd, void* buf, size_t n)) {
   return on_connection(fd, [&](TcpSocket& s) { return n == 0 ? 0 : receive(s, buf, n, 0); },
-                       [&] { return libc.read(fd, buf, n); });
+                       [&] {
+                         iovec iov{buf, n};
+                         return read_pipe(fd, &iov, 1, [&] { return libc.read(fd, buf, n); });
+                       });
 }
 
 INTERPOSE(ssize_t, readv, (int fd, const iovec* iov, int count)) {
@@ -25,7 +41,7 @@ INTERPOSE(ssize_t, readv, (int fd, const iovec* iov, int count)) {
                          if (count < 0 || count > 1024) return -EINVAL;
                          return total_bytes(iov, count) == 0 ? 0 : s.receive(iov, count, 0);
                        },
-                       [&] { return libc.readv(fd, iov, count); });
+                       [&] { return read_pipe(fd, iov, count, [&] { return libc.readv(fd, iov, count); }); });
 }
 
 INTERPOSE(ssize_t, write, (int fd, const void* buf, size_t n)) {
@@ -34,7 +50,10 @@ INTERPOSE(ssize_t, write, (int fd, const void* buf, size_t n)) {
                          iovec iov{const_cast<void*>(buf), n};
                          return s.send(&iov, 1, 0);
                        },
-                       [&] { return libc.write(fd, buf, n); });
+                       [&] {
+                         iovec iov{const_cast<void*>(buf), n};
+                         return write_pipe(fd, &iov, 1, [&] { return libc.write(fd, buf, n); });
+                       });
 }
 
 INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
@@ -43,7 +62,7 @@ INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
                          if (count < 0 || count > 1024) return -EINVAL;
                          return s.send(iov, count, 0);
                        },
-                       [&] { return libc.writev(fd, iov, count); });
+                       [&] { return write_pipe(fd, iov, count, [&] { return libc.writev(fd, iov, count); }); });
 }
 
 INTERPOSE(ssize_t, preadv2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
@@ -52,7 +71,7 @@ INTERPOSE(ssize_t, preadv2, (int fd, const iovec* iov, int count, off_t offset, 
                          int error = vector_error(count, offset);
                          return error != 0 ? error : s.receive(iov, count, flags_of(flags));
                        },
-                       [&] { return libc.preadv2(fd, iov, count, offset, flags); });
+                       [&] { return settled(fd), libc.preadv2(fd, iov, count, offset, flags); });
 }
 
 INTERPOSE(ssize_t, preadv64v2, (int fd, const iovec* iov, int count, off64_t offset, int flags)) {
@@ -65,7 +84,13 @@ INTERPOSE(ssize_t, pwritev2, (int fd, const iovec* iov, int count, off_t offset,
                          int error = vector_error(count, offset);
                          return error != 0 ? error : s.send(iov, count, flags_of(flags));
                        },
-                       [&] { return libc.pwritev2(fd, iov, count, offset, flags); });
+                       [&] {
+                         return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t {
+                           PipeEnd::Bypass bypass(p, fd);
+                           ssize_t n = libc.pwritev2(fd, iov, count, offset, flags);
+                           return n < 0 ? -errno : n;
+                         }, [&] { return libc.pwritev2(fd, iov, count, offset, flags); });
+                       });
 }
 
 INTERPOSE(ssize_t, pwritev64v2, (int fd, const iovec* iov, int count, off64_t offset, int flags)) {

@@ -41,12 +41,13 @@ void leave_for_fast_open(int fd, int flags) {
 // A descriptor that goes to another process is not the one that all placeholders share: whoever gets
 // it could connect it.
 void part_with_rights(const msghdr* m) {
-  if (m == nullptr || m->msg_control == nullptr || descriptors.high_water() == 0) return;
+  if (m == nullptr || m->msg_control == nullptr || (descriptors.high_water() == 0 && !any_pipes)) return;
   for (cmsghdr* c = CMSG_FIRSTHDR(m); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(m), c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0)) continue;
     for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; ++i) {
       int fd;
       memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      if (PipeReference p(fd); p.with_channel() != nullptr) (void)p.get()->settle_for_good(fd);
       FileReference f(fd);
       if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) continue;
       Guard guard(control_lock);

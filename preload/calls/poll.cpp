@@ -195,22 +195,37 @@ int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& dea
   return result;
 }
 
+// Pipes are polled in the kernel.
+bool settle_pipes(const pollfd* fds, nfds_t count) {
+  bool all = true;
+  for (nfds_t i = 0; i < count; ++i)
+    if (pipe_at(fds[i].fd) != nullptr && (fds[i].events & (POLLIN | POLLRDNORM)) != 0) all &= settle_polled(fds[i].fd);
+  return all;
+}
+void settle_pipes(int count, const fd_set* r) {
+  for (int fd = 0; fd < count && fd < int(pipe_ends.high_water()); ++fd)
+    if (has(r, fd) && pipe_at(fd) != nullptr) (void)settle_polled(fd);
+}
+
 }  // namespace
 
 INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
   be_ready();
+  if (any_pipes && !settle_pipes(fds, count)) timeout = 0;
   if (!any_ours(fds, count)) return libc.poll(fds, count, timeout);
   return poll_files(fds, count, Deadline::in_ms(timeout), nullptr);
 }
 
 INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
+  if (any_pipes) (void)settle_pipes(fds, count);
   if (!any_ours(fds, count)) return libc.ppoll(fds, count, timeout, mask);
   return poll_files(fds, count, Deadline::in(timeout), mask);
 }
 
 INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* timeout)) {
   be_ready();
+  if (any_pipes) settle_pipes(count, r);
   if (count < 0 || !any_ours(count, r, w, e)) return libc.select(count, r, w, e, timeout);
   timespec t{};
   if (timeout != nullptr) {
@@ -228,6 +243,7 @@ INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* tim
 
 INTERPOSE(int, pselect, (int count, fd_set* r, fd_set* w, fd_set* e, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
+  if (any_pipes) settle_pipes(count, r);
   if (count < 0 || !any_ours(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
   return finish(select_files(count, r, w, e, Deadline::in(timeout), mask));
 }

@@ -20,7 +20,9 @@ int depart(Exec&& exec) {
   uint32_t room = Departure::room();
   auto* list = static_cast<Leaving*>(alloca(room * sizeof(Leaving)));
   Departure departure(list, room);
+  PipeDeparture pipes;
   int r = exec();
+  pipes.call_off();
   departure.call_off();
   return r;
 }
@@ -64,10 +66,17 @@ char* const* copy_arguments(const char* first, va_list list, char** to, bool has
 template <class Spawn>
 int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
   be_ready();
-  if (descriptors.high_water() == 0 || in_vfork_child()) return spawn(actions);
+  if (in_vfork_child()) return spawn(actions);
+  PipeDeparture pipes;
+  if (descriptors.high_water() == 0) {
+    int error = spawn(actions);
+    pipes.call_off();
+    return error;
+  }
   SpawnPlan plan(actions);
   int error = spawn(plan.actions());
   plan.end(error == 0);
+  pipes.call_off();
   return error;
 }
 
@@ -136,13 +145,19 @@ INTERPOSE(int, posix_spawnp,
 INTERPOSE(int, system, (const char* command)) {
   be_ready();
   part_with_inherited();
-  return libc.system(command);
+  PipeDeparture pipes;
+  int r = libc.system(command);
+  pipes.call_off();
+  return r;
 }
 
 INTERPOSE(FILE*, popen, (const char* command, const char* mode)) {
   be_ready();
   part_with_inherited();
-  return libc.popen(command, mode);
+  PipeDeparture pipes;
+  FILE* f = libc.popen(command, mode);
+  pipes.call_off();
+  return f;
 }
 
 }  // namespace sluice::preload

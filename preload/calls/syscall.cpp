@@ -26,6 +26,7 @@ bool known(long number, const Arguments& x, long& result) {
     case SYS_readv: result = readv(x.fd(0), x.pointer<iovec>(1), x.fd(2)); return true;
     case SYS_writev: result = writev(x.fd(0), x.pointer<iovec>(1), x.fd(2)); return true;
     case SYS_close: result = close(x.fd(0)); return true;
+    case SYS_pipe2: result = pipe2(x.pointer<int>(0), x.fd(1)); return true;
     case SYS_dup: result = dup(x.fd(0)); return true;
     case SYS_dup3: result = dup3(x.fd(0), x.fd(1), x.fd(2)); return true;
     case SYS_fcntl: result = fcntl(x.fd(0), x.fd(1), x.pointer<void>(2)); return true;
@@ -72,6 +73,9 @@ bool known(long number, const Arguments& x, long& result) {
       return true;
 #ifdef SYS_accept
     case SYS_accept: result = accept(x.fd(0), x.pointer<sockaddr>(1), x.pointer<socklen_t>(2)); return true;
+#endif
+#ifdef SYS_pipe
+    case SYS_pipe: result = pipe(x.pointer<int>(0)); return true;
 #endif
 #ifdef SYS_dup2
     case SYS_dup2: result = dup2(x.fd(0), x.fd(1)); return true;

@@ -7,6 +7,7 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
+#include "preload/pipes.h"
 #include "preload/pool.h"
 #include "preload/signals.h"
 #include "preload/waiting.h"
@@ -44,6 +45,7 @@ void File::announce() {
 
 void File::vanish() {
   while (interests_ != nullptr) interests_->set->forget(*interests_);
+  if (kind_ == FileKind::kPipeEnd) return give_up_pipe_end(static_cast<PipeEnd&>(*this));
   if (kind_ == FileKind::kTcpSocket) {
     static_cast<TcpSocket&>(*this).let_go();
   } else {

@@ -1,0 +1,360 @@
+#include "preload/files/pipe_end.h"
+
+#include <alloca.h>
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "preload/coordinator_link.h"
+#include "preload/iov_cursor.h"
+#include "preload/libc.h"
+#include "preload/signals.h"
+#include "preload/sleep.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+namespace {
+
+// Published in pieces of this size, so that both sides of a bulk transfer work at once.
+constexpr size_t kPieceBytes = 32 * 1024;
+// Counted as accelerated once so many bytes went through the ring.
+constexpr uint64_t kCountedBytes = 4096;
+
+uint64_t ticks() {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return now_ns();
+#endif
+}
+// About 20 us: far less than a process needs to end and to be waited for.
+constexpr uint64_t kLookTicks = 1u << 16;
+
+int unread_in_kernel(int fd) {
+  int n = 0;
+  return libc.ioctl(fd, FIONREAD, &n) == 0 ? n : -1;
+}
+
+ssize_t read_kernel(int fd, const iovec* iov, int count) {
+  ssize_t n = count == 1 ? libc.read(fd, iov->iov_base, iov->iov_len) : libc.readv(fd, iov, count);
+  return n < 0 ? -errno : n;
+}
+
+// Lets a peer on this CPU run, or spins for one on another.
+template <class Ready>
+bool await(Ready&& ready, uint32_t peer_cpu) {
+  if (ready()) return true;
+  if (peer_cpu != current_cpu()) return Spinner::spin(ready);
+  for (int i = 0; i < 3; ++i) {
+    sched_yield();
+    if (ready()) return Spinner::learn(true);
+  }
+  return Spinner::learn(false);
+}
+
+}  // namespace
+
+// One call's turn at one end, against whoever else holds it. Not had if a signal handler came to the
+// end at which it interrupted its own thread, or if give_up() said so.
+class PipeEnd::Turn {
+ public:
+  template <class GiveUp>
+  Turn(PipeEnd& p, GiveUp&& give_up) : end_(p), nested_(ProcessLock(p.lock_word()).is_mine()) {
+    had_ = !nested_ && ProcessLock(p.lock_word()).lock(give_up);
+  }
+  ~Turn() { end(); }
+  void end() {
+    if (!had_) return;
+    had_ = false;
+    ProcessLock(end_.lock_word()).unlock();
+  }
+  bool is_had() const { return had_; }
+  bool is_nested() const { return nested_; }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  PipeEnd& end_;
+  bool nested_;
+  bool had_;
+};
+
+void PipeEnd::note_nonblocking(bool on) {
+  blocking = !on;
+  if (has_channel()) header().nonblocking[writes].store(on, std::memory_order_relaxed);  // as the kernel's flag
+}
+
+size_t PipeEnd::in_ring() { return has_channel() ? channel().readable(channel().word()) : 0; }
+
+// ---- reading ------------------------------------------------------------------------------
+
+// What the ring has. 0: nothing. Under the read lock.
+ssize_t PipeEnd::take(const iovec* iov, int count) {
+  size_t n = channel().readable(channel().word());
+  size_t wanted = total_bytes(iov, count);
+  if (n > wanted) n = wanted;
+  if (n == 0) return 0;
+  IovCursor cursor(iov, count, 0);
+  uint64_t before = header().head.load(std::memory_order_relaxed);  // ours, by the lock
+  for (size_t done = 0; done < n;) {
+    size_t k = n - done < kPieceBytes ? n - done : kPieceBytes;
+    Pieces<const std::byte> p = channel().observe(k);
+    cursor.scatter(p.first, p.first_bytes);
+    if (p.second_bytes > 0) cursor.scatter(p.second, p.second_bytes);
+    channel().retire(k);
+    done += k;
+  }
+  if (((before + n) ^ before) >= kCountedBytes) note_accelerated();
+  return ssize_t(n);
+}
+
+void PipeEnd::note_accelerated() {
+  if (header().counted.load(std::memory_order_relaxed) != 0 || header().counted.exchange(1) != 0) return;
+  Guard guard(control_lock);
+  if (coordinator.ensure()) coordinator.count(kPipes);
+}
+
+// Tells writers to use the ring. Not while a writer is inside the kernel, or a reader asleep there.
+bool PipeEnd::enter(int fd) {
+  if (header().kernel_only.load(std::memory_order_relaxed) != 0 || header().sleepers.load(std::memory_order_relaxed) != 0) return false;  // under the lock
+  ProcessLock writers(header().write_lock);
+  if (!writers.try_lock_or_take_over()) return false;
+  uint64_t word = channel().word();
+  struct stat st;
+  // The number may have been closed and used again by a call that the shim does not see.
+  bool entered = header().writing.load(std::memory_order_relaxed) == 0 &&  // changes under the lock
+                 !Channel::is_ring(word) && unread_in_kernel(fd) == 0 && libc.fstat(fd, &st) == 0 &&
+                 st.st_ino == inode && channel().enter(word);
+  // settle_for_good() sets this, then leaves; the exchange was a full fence.
+  if (entered && header().kernel_only.load(std::memory_order_acquire) != 0) channel().leave();
+  writers.unlock();
+  return entered;
+}
+
+bool PipeEnd::is_still_empty(uint64_t word) const { return channel().word() == word; }
+
+bool PipeEnd::await_bytes() {
+  header().reader_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
+  auto ready = [this] {
+    uint64_t word = channel().word();
+    return !Channel::is_ring(word) || channel().readable(word) != 0;
+  };
+  return await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // likewise
+}
+
+ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
+  uint32_t unrestarted = signal_counts.unrestarted;
+  auto interrupted = [&] { return signal_counts.unrestarted != unrestarted; };
+  bool wait = header().nonblocking[0].load(std::memory_order_relaxed) == 0;  // as the kernel's flag
+  for (;;) {
+    Turn turn(*this, interrupted);
+    if (turn.is_nested()) return read_kernel(fd, iov, count);
+    if (!turn.is_had()) return -EINTR;
+    if (ssize_t n = take(iov, count); n > 0) return n;
+    if (total_bytes(iov, count) == 0) return 0;
+    uint64_t word = channel().word();
+    if (Channel::is_ring(word) && wait) {
+      turn.end();
+      bool came = await_bytes();
+      if (interrupted()) return -EINTR;
+      if (came || !is_still_empty(word)) continue;
+      Turn again(*this, interrupted);
+      if (!again.is_had()) return -EINTR;
+      if (!channel().sleep(word)) continue;
+      if (ssize_t n; sleep_in_kernel(again, fd, iov, count, n)) return n;
+      continue;
+    }
+    if (Channel::is_ring(word) && !channel().sleep(word)) continue;
+    if (wait && Spinner::is_promising()) {
+      ssize_t n = libc.preadv2(fd, iov, count, -1, RWF_NOWAIT);
+      if (n > 0) return n;
+      if (n < 0 && errno == EAGAIN && enter(fd)) continue;
+    }
+    if (ssize_t n; sleep_in_kernel(turn, fd, iov, count, n)) return n;
+  }
+}
+
+// Ends the turn, which no other reader could use to begin ring mode. False: look at the ring again.
+bool PipeEnd::sleep_in_kernel(Turn& turn, int fd, const iovec* iov, int count, ssize_t& n) {
+  header().sleepers.fetch_add(1, std::memory_order_acq_rel);
+  turn.end();
+  n = read_kernel(fd, iov, count);
+  header().sleepers.fetch_sub(1, std::memory_order_acq_rel);
+  return n != 0 || in_ring() == 0;  // the end comes after what is in the ring
+}
+
+// ---- writing ------------------------------------------------------------------------------
+
+// Now and then: whether there are readers, and nothing in the kernel's pipe that came from a program
+// without the shim. Else ring mode is over.
+bool PipeEnd::is_current(int fd) {
+  uint64_t now = ticks();
+  if (now - looked_at_ < kLookTicks) return true;
+  looked_at_ = now;
+  header().writer_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
+  pollfd p{fd, 0, 0};
+  if (libc.poll(&p, 1, 0) == 0 && unread_in_kernel(fd) == 0) return true;
+  channel().leave();
+  return false;
+}
+
+bool PipeEnd::await_space(size_t wanted) {
+  auto ready = [&] {
+    uint64_t word = channel().word();
+    return !Channel::is_ring(word) || channel().space(word) >= wanted;
+  };
+  return await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // a hint
+}
+
+// What this thread writes to the kernel next comes after what is in the ring. Ends with --writing.
+void PipeEnd::go_to_kernel(int fd, const Turn& turn) {
+  header().writing.fetch_add(1, std::memory_order_acq_rel);
+  channel().leave();
+  pollfd p{fd, 0, 0};
+  if (!turn.is_had() || in_ring() == 0 || libc.poll(&p, 1, 0) != 0) return;  // or nobody is there to read it
+  ProcessLock readers(header().read_lock);
+  if (readers.is_mine() || !readers.lock([] { return false; })) return;
+  (void)move_ring(fd, fd);
+  readers.unlock();
+}
+
+// Puts bytes into the ring as long as that takes them; returns how many. Under the write lock.
+size_t PipeEnd::put(int fd, const iovec* iov, int count, size_t total) {
+  size_t done = 0;
+  size_t least = total <= PIPE_BUF ? total : 1;  // pipe(7): such writes are not divided
+  while (done < total) {
+    uint64_t word = channel().word();
+    if (!Channel::is_ring(word) || !is_current(fd)) return done;
+    size_t n = channel().space(word);
+    if (n < least) {
+      if (await_space(least)) continue;
+      return done;
+    }
+    if (n > total - done) n = total - done;
+    if (n > kPieceBytes) n = kPieceBytes;
+    Pieces<std::byte> p = channel().reserve(word, n);
+    IovCursor cursor(iov, count, done);
+    cursor.gather(p.first, p.first_bytes);
+    if (p.second_bytes > 0) cursor.gather(p.second, p.second_bytes);
+    if (!channel().publish(word, n)) return done;
+    done += n;
+  }
+  return done;
+}
+
+namespace {
+
+// The rest of a write goes to the kernel.
+ssize_t write_rest(int fd, const iovec* iov, int count, size_t done) {
+  if (count == 1) return libc.write(fd, static_cast<const char*>(iov->iov_base) + done, iov->iov_len - done);
+  auto* rest = static_cast<iovec*>(alloca(size_t(count) * sizeof(iovec)));
+  int n = 0;
+  for (int i = 0; i < count; ++i) {
+    size_t skip = done < iov[i].iov_len ? done : iov[i].iov_len;
+    done -= skip;
+    if (iov[i].iov_len > skip || done == 0) rest[n++] = {static_cast<char*>(iov[i].iov_base) + skip, iov[i].iov_len - skip};
+  }
+  return libc.writev(fd, rest, n);
+}
+
+}  // namespace
+
+ssize_t PipeEnd::send(int fd, const iovec* iov, int count) {
+  uint32_t unrestarted = signal_counts.unrestarted;
+  bool wait = header().nonblocking[1].load(std::memory_order_relaxed) == 0;  // as the kernel's flag
+  uint32_t tries = 0;
+  size_t total = total_bytes(iov, count);
+  size_t done = 0;
+  {
+    Turn turn(*this, [&] { return signal_counts.unrestarted != unrestarted || (!wait && ++tries > 2); });
+    if (!turn.is_had() && !turn.is_nested()) return wait ? -EINTR : -EAGAIN;
+    if (turn.is_had()) done = put(fd, iov, count, total);
+    if (done == total && total > 0) return ssize_t(done);
+    go_to_kernel(fd, turn);
+  }
+  ssize_t n = write_rest(fd, iov, count, done);
+  int error = errno;
+  header().writing.fetch_sub(1, std::memory_order_acq_rel);
+  if (n >= 0) return ssize_t(done) + n;
+  return done > 0 ? ssize_t(done) : -error;
+}
+
+// ---- the way back -------------------------------------------------------------------------
+
+// Moves what the ring has into the kernel's pipe, all or nothing. Under both locks, in kernel mode.
+bool PipeEnd::move_ring(int from, int to) {
+  size_t n = in_ring();
+  if (n == 0) return true;
+  if (unread_in_kernel(from) != 0 || size_t(libc.fcntl(to, F_GETPIPE_SZ)) < n) return false;
+  Pieces<const std::byte> p = channel().observe(n);
+  iovec both[2] = {{const_cast<std::byte*>(p.first), p.first_bytes}, {const_cast<std::byte*>(p.second), p.second_bytes}};
+  ssize_t k = libc.writev(to, both, 2);
+  if (k > 0) channel().retire(size_t(k));
+  return k == ssize_t(n);
+}
+
+// The same when a program without the shim has written there too: what is in the ring comes first.
+bool PipeEnd::move_ring_in_front(int from, int to) {
+  size_t behind = size_t(unread_in_kernel(from));
+  if (behind == 0 || in_ring() == 0) return move_ring(from, to);
+  size_t all = behind + in_ring();
+  if (size_t(libc.fcntl(to, F_GETPIPE_SZ)) < 2 * all && libc.fcntl(to, F_SETPIPE_SZ, int(2 * all)) < 0) return false;
+  void* memory = mmap(nullptr, behind, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  ssize_t k = libc.read(from, memory, behind);
+  bool moved = move_ring(from, to);
+  if (k > 0) (void)!libc.write(to, memory, size_t(k));
+  munmap(memory, behind);
+  return moved;
+}
+
+bool PipeEnd::flush(int fd) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int to = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);  // a reading end cannot be written to
+  if (to < 0) return false;
+  bool all = move_ring_in_front(fd, to);
+  libc.close(to);
+  return all;
+}
+
+bool PipeEnd::settle(int fd) {
+  if (!has_channel()) return true;
+  channel().leave();
+  if (writes || in_ring() == 0) return true;
+  auto never = [] { return false; };
+  ProcessLock writers(header().write_lock), readers(header().read_lock);
+  if (writers.is_mine() || readers.is_mine()) return false;  // a handler, in the midst of its thread's own call
+  (void)!writers.lock(never);
+  (void)!readers.lock(never);
+  channel().leave();
+  bool all = flush(fd);
+  readers.unlock();
+  writers.unlock();
+  return all;
+}
+
+bool PipeEnd::settle_for_good(int fd) {
+  if (!has_channel()) return true;
+  header().kernel_only.store(1, std::memory_order_release);
+  return settle(fd);
+}
+
+// As send() does it.
+PipeEnd::Bypass::Bypass(PipeEnd& p, int fd) : end_(p) {
+  if (!p.has_channel()) return;
+  Turn turn(p, [] { return false; });
+  p.go_to_kernel(fd, turn);
+}
+
+PipeEnd::Bypass::~Bypass() {
+  if (end_.has_channel()) end_.header().writing.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+}  // namespace sluice::preload
