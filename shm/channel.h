@@ -3,12 +3,14 @@
 // The kernel's pipe stays underneath and stays the truth about who holds its ends: it gives EOF,
 // EPIPE, readiness and sleep. The channel adds a ring that bytes take while a reader is awake:
 //
-//   ring mode    a reader has said that it looks here: writers put their bytes into the ring
 //   kernel mode  nobody looks: writers write to the kernel's pipe, which wakes whoever sleeps there
+//   wanted       a reader would look at the ring, but the kernel's pipe has bytes still
+//   ring mode    a reader looks here: writers put their bytes into the ring
 //
-//                     reader: blocking read, kernel's pipe empty, no writer inside
+//                     a reader, or in `wanted` a writer:
+//                     the kernel's pipe is empty, no writer inside
 //        kernel mode ----------------------------------------------------> ring mode
-//                    <----------------------------------------------------
+//          or wanted <----------------------------------------------------
 //                     reader: about to sleep, ring empty. Anybody, at any time: leave()
 //
 // Order. Bytes in the ring come before what is in the kernel's pipe: the ring begins only while
@@ -45,12 +47,14 @@ inline constexpr std::size_t kChannelRingBytes = std::size_t{256} << 10;
 inline constexpr std::size_t kChannelBytes = kPageBytes + kChannelRingBytes;
 inline constexpr const char* kChannelName = "sluice-channel";
 
+enum ChannelMode : uint64_t { kKernelMode = 0, kRingMode = 1, kRingWanted = 2, kModeBits = 3 };
+
 struct ChannelHeader {
   uint64_t magic;
   uint32_t version;
   uint32_t reserved;
   uint64_t inode;  // of the kernel's pipe
-  alignas(kCacheLine) Shared<uint64_t> word;  // tail << 1 | 1 in ring mode
+  alignas(kCacheLine) Shared<uint64_t> word;  // tail << 2 | ChannelMode
   alignas(kCacheLine) Shared<uint32_t> write_lock;
   Shared<uint32_t> writer_cpu;  // hints, as PairHeader::cpu
   Shared<uint32_t> writing;     // writers in the kernel: ring mode has to wait for them
@@ -73,12 +77,14 @@ class Channel {
   std::byte* base() const { return base_; }
   ChannelHeader& header() const { return *reinterpret_cast<ChannelHeader*>(base_); }
 
-  static bool is_ring(uint64_t word) { return (word & 1) != 0; }
+  static bool is_ring(uint64_t word) { return (word & kModeBits) == kRingMode; }
+  static bool is_kernel(uint64_t word) { return (word & kModeBits) == kKernelMode; }
+  static bool is_wanted(uint64_t word) { return (word & kModeBits) == kRingWanted; }
   uint64_t word() const { return header().word.load(std::memory_order_acquire); }  // Q0
 
   // ---- reading, under the read lock
   std::size_t readable(uint64_t word) const {
-    uint64_t n = ((word >> 1) - header().head.load(std::memory_order_relaxed)) & kPositions;  // ours, by the lock
+    uint64_t n = ((word >> 2) - header().head.load(std::memory_order_relaxed)) & kPositions;  // ours, by the lock
     return n <= kChannelRingBytes ? std::size_t(n) : 0;                                      // else a lie
   }
   Pieces<const std::byte> observe(std::size_t bytes) const {
@@ -90,33 +96,35 @@ class Channel {
     header().head.store((head + bytes) & kPositions, std::memory_order_release);  // Q1
   }
   // Begins ring mode. Under both locks, and only while the kernel's pipe is empty.
-  [[nodiscard]] bool enter(uint64_t seen) const { return exchange(seen, seen | 1); }
+  [[nodiscard]] bool enter(uint64_t seen) const { return exchange(seen, (seen & ~kModeBits) | kRingMode); }
+  // Asks writers to do so.
+  [[nodiscard]] bool want(uint64_t seen) const { return is_kernel(seen) && exchange(seen, seen | kRingWanted); }
   // Ends it because this reader goes to sleep. False: there are bytes now, or it has ended.
   [[nodiscard]] bool sleep(uint64_t seen) const {
-    return is_ring(seen) && readable(seen) == 0 && exchange(seen, seen & ~uint64_t{1});
+    return readable(seen) == 0 && exchange(seen, seen & ~kModeBits);
   }
   // Ends it, whatever is in the ring.
   void leave() const {
-    if (is_ring(word())) header().word.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
+    if (!is_kernel(word())) header().word.fetch_and(~kModeBits, std::memory_order_acq_rel);
   }
 
   // ---- writing, under the write lock
   std::size_t space(uint64_t word) const {
-    uint64_t used = ((word >> 1) - header().head.load(std::memory_order_acquire)) & kPositions;  // P1
+    uint64_t used = ((word >> 2) - header().head.load(std::memory_order_acquire)) & kPositions;  // P1
     uint64_t limit = header().limit.load(std::memory_order_relaxed);  // a bound, never below what is used
     if (limit > kChannelRingBytes) limit = kChannelRingBytes;
     return used < limit ? std::size_t(limit - used) : 0;
   }
   Pieces<std::byte> reserve(uint64_t word, std::size_t bytes) const {
-    return pieces_at<std::byte>(ring(), kChannelRingBytes, word >> 1, bytes);
+    return pieces_at<std::byte>(ring(), kChannelRingBytes, word >> 2, bytes);
   }
   // False: a reader has gone to sleep meanwhile, and nothing was published.
   [[nodiscard]] bool publish(uint64_t seen, std::size_t bytes) const {
-    return exchange(seen, (seen + (uint64_t{bytes} << 1)) | 1);  // P0
+    return is_ring(seen) && exchange(seen, seen + (uint64_t{bytes} << 2));  // P0
   }
 
  private:
-  static constexpr uint64_t kPositions = ~uint64_t{0} >> 1;  // of 63 bits
+  static constexpr uint64_t kPositions = ~uint64_t{0} >> 2;  // of 62 bits
   std::byte* ring() const { return base_ + kPageBytes; }
   bool exchange(uint64_t seen, uint64_t next) const {
     return header().word.compare_exchange_strong(seen, next, std::memory_order_acq_rel);

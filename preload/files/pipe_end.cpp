@@ -120,9 +120,20 @@ void PipeEnd::note_accelerated() {
   if (coordinator.ensure()) coordinator.count(kPipes);
 }
 
+bool PipeEnd::may_enter() const {
+  return header().kernel_only.load(std::memory_order_relaxed) == 0 && header().sleepers.load(std::memory_order_relaxed) == 0;  // under the lock
+}
+
+// Asks writers to use the ring as soon as that is possible. Under the read lock.
+void PipeEnd::want() {
+  if (!may_enter() || !channel().want(channel().word())) return;
+  header().reader_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
+  if (header().kernel_only.load(std::memory_order_acquire) != 0) channel().leave();  // as in enter()
+}
+
 // Tells writers to use the ring. Not while a writer is inside the kernel, or a reader asleep there.
 bool PipeEnd::enter(int fd) {
-  if (header().kernel_only.load(std::memory_order_relaxed) != 0 || header().sleepers.load(std::memory_order_relaxed) != 0) return false;  // under the lock
+  if (!may_enter()) return false;
   ProcessLock writers(header().write_lock);
   if (!writers.try_lock_or_take_over()) return false;
   uint64_t word = channel().word();
@@ -170,12 +181,13 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
       if (ssize_t n; sleep_in_kernel(again, fd, iov, count, n)) return n;
       continue;
     }
-    if (Channel::is_ring(word) && !channel().sleep(word)) continue;
     if (wait && Spinner::is_promising()) {
       ssize_t n = libc.preadv2(fd, iov, count, -1, RWF_NOWAIT);
-      if (n > 0) return n;
+      if (n > 0) return want(), n;
       if (n < 0 && errno == EAGAIN && enter(fd)) continue;
     }
+    word = channel().word();
+    if (!Channel::is_kernel(word) && !channel().sleep(word)) continue;
     if (ssize_t n; sleep_in_kernel(turn, fd, iov, count, n)) return n;
   }
 }
@@ -212,6 +224,18 @@ bool PipeEnd::await_space(size_t wanted) {
   return await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // a hint
 }
 
+// A reader wants the ring: whether it begins. Under the write lock.
+bool PipeEnd::begin_ring(int fd, uint64_t word, size_t total) {
+  if (header().writing.load(std::memory_order_relaxed) != 0) return false;  // changes under the lock
+  auto ready = [&] { return unread_in_kernel(fd) == 0 || channel().word() != word; };
+  // The reader is busy with what it has read. Worth waiting for if there is much to write.
+  uint32_t reader_cpu = header().reader_cpu.load(std::memory_order_relaxed);  // a hint
+  if (!ready() && (total <= PIPE_BUF || !Spinner::is_promising() || !await(ready, reader_cpu))) return false;
+  if (channel().word() != word) return true;
+  looked_at_ = 0;  // the reader may have died since it wished so
+  return channel().enter(word);
+}
+
 // What this thread writes to the kernel next comes after what is in the ring. Ends with --writing.
 void PipeEnd::go_to_kernel(int fd, const Turn& turn) {
   header().writing.fetch_add(1, std::memory_order_acq_rel);
@@ -230,6 +254,7 @@ size_t PipeEnd::put(int fd, const iovec* iov, int count, size_t total) {
   size_t least = total <= PIPE_BUF ? total : 1;  // pipe(7): such writes are not divided
   while (done < total) {
     uint64_t word = channel().word();
+    if (Channel::is_wanted(word) && begin_ring(fd, word, total)) continue;
     if (!Channel::is_ring(word) || !is_current(fd)) return done;
     size_t n = channel().space(word);
     if (n < least) {

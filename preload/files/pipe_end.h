@@ -52,7 +52,10 @@ class PipeEnd : public File {
   shm::ChannelHeader& header() const { return mapping->channel.header(); }
   shm::Shared<uint32_t>& lock_word() const { return writes ? header().write_lock : header().read_lock; }
   ssize_t take(const iovec* iov, int count);
+  bool may_enter() const;
+  void want();
   bool enter(int fd);
+  bool begin_ring(int fd, uint64_t word, size_t total);
   bool await_bytes();
   bool is_still_empty(uint64_t word) const;
   bool sleep_in_kernel(Turn& turn, int fd, const iovec* iov, int count, ssize_t& n);

@@ -8,7 +8,7 @@ constexpr uint64_t kSent = 4;
 constexpr uint64_t kRing = 2;
 
 struct Channel : rl::test_suite<Channel, 2> {
-  rl::atomic<uint64_t> word;  // tail << 1 | ring mode
+  rl::atomic<uint64_t> word;  // tail << 2 | 1: ring mode, 2: wanted
   rl::atomic<uint64_t> head;
   rl::atomic<uint32_t> writing;
   rl::mutex write_lock;
@@ -50,23 +50,27 @@ struct Channel : rl::test_suite<Channel, 2> {
 
   // ---- the writer
   bool publish(uint64_t seen) {
-    if (model::has("exchange")) return word.compare_exchange_strong(seen, seen + 2, rl::memory_order_acq_rel);  // P0
-    word.store(seen + 2, rl::memory_order_release);
+    if (model::has("exchange")) return word.compare_exchange_strong(seen, seen + 4, rl::memory_order_acq_rel);  // P0
+    word.store(seen + 4, rl::memory_order_release);
     return true;
   }
   void write(uint64_t value) {
     write_lock.lock($);
     uint64_t seen = word.load(rl::memory_order_acquire);
-    bool full = (seen >> 1) - head.load(rl::memory_order_acquire) == kRing;  // P1
+    if ((seen & 2) && writing.load(rl::memory_order_acquire) == 0 && (!model::has("empty") || kernel_is_empty())) {
+      (void)word.compare_exchange_strong(seen, (seen & ~uint64_t{3}) | 1, rl::memory_order_acq_rel);
+      seen = word.load(rl::memory_order_acquire);
+    }
+    bool full = (seen >> 2) - head.load(rl::memory_order_acquire) == kRing;  // P1
     if ((seen & 1) && !full) {
-      ring[(seen >> 1) % kRing]($) = value;
+      ring[(seen >> 2) % kRing]($) = value;
       if (publish(seen)) return write_lock.unlock($);
     }
     writing.fetch_add(1, rl::memory_order_acq_rel);
-    word.fetch_and(~uint64_t{1}, rl::memory_order_acq_rel);
+    word.fetch_and(~uint64_t{3}, rl::memory_order_acq_rel);
     if (model::has("move")) move_ring();
     write_lock.unlock($);
-    RL_ASSERT(word.load(rl::memory_order_acquire) >> 1 == head.load(rl::memory_order_acquire));
+    RL_ASSERT(word.load(rl::memory_order_acquire) >> 2 == head.load(rl::memory_order_acquire));
     kernel_write(value);
     writing.fetch_sub(1, rl::memory_order_acq_rel);
   }
@@ -74,7 +78,7 @@ struct Channel : rl::test_suite<Channel, 2> {
   // What is in the ring goes first.
   void move_ring() {
     read_lock.lock($);
-    uint64_t tail = word.load(rl::memory_order_acquire) >> 1;
+    uint64_t tail = word.load(rl::memory_order_acquire) >> 2;
     uint64_t at = head.load(rl::memory_order_relaxed);
     for (; at != tail; ++at) kernel_write(ring[at % kRing]($));
     head.store(at, rl::memory_order_release);
@@ -87,7 +91,7 @@ struct Channel : rl::test_suite<Channel, 2> {
     uint64_t seen = word.load(rl::memory_order_acquire);
     bool alone = !model::has("writing") || writing.load(rl::memory_order_acquire) == 0;
     bool empty = !model::has("empty") || kernel_is_empty();
-    bool entered = alone && empty && word.compare_exchange_strong(seen, seen | 1, rl::memory_order_acq_rel);
+    bool entered = alone && empty && word.compare_exchange_strong(seen, (seen & ~uint64_t{3}) | 1, rl::memory_order_acq_rel);
     write_lock.unlock($);
     return entered;
   }
@@ -96,7 +100,7 @@ struct Channel : rl::test_suite<Channel, 2> {
       read_lock.lock($);
       uint64_t seen = word.load(rl::memory_order_acquire);  // Q0
       uint64_t at = head.load(rl::memory_order_relaxed);
-      if ((seen >> 1) != at) {
+      if ((seen >> 2) != at) {
         uint64_t value = ring[at % kRing]($);
         head.store(at + 1, rl::memory_order_release);  // Q1
         read_lock.unlock($);
@@ -106,11 +110,13 @@ struct Channel : rl::test_suite<Channel, 2> {
         tried = true;
         uint64_t value = kernel_read(false);
         bool entered = value == 0 && enter();
+        if (value != 0 && !(seen & 3)) (void)word.compare_exchange_strong(seen, seen | 2, rl::memory_order_acq_rel);
         if (value != 0 || entered) read_lock.unlock($);
         if (value != 0) return value;
         if (entered) continue;
       }
-      bool asleep = !(seen & 1) || word.compare_exchange_strong(seen, seen & ~uint64_t{1}, rl::memory_order_acq_rel);
+      seen = word.load(rl::memory_order_acquire);
+      bool asleep = !(seen & 3) || ((seen >> 2) == at && word.compare_exchange_strong(seen, seen & ~uint64_t{3}, rl::memory_order_acq_rel));
       read_lock.unlock($);
       if (asleep) return kernel_read(true);
     }

@@ -54,7 +54,23 @@ TEST_CASE("a reader goes to sleep only while the ring is empty and nothing came 
   CHECK_FALSE(m.channel.sleep(m.channel.word()));
   CHECK(m.read() == "x");
   CHECK(m.channel.sleep(m.channel.word()));
+}
+
+TEST_CASE("a wish for the ring is not the ring") {
+  Memory m;
+  REQUIRE(m.channel.want(m.channel.word()));
+  uint64_t wanted = m.channel.word();
+  CHECK(Channel::is_wanted(wanted));
+  CHECK_FALSE(m.channel.publish(wanted, 1));
+  CHECK_FALSE(m.channel.want(wanted));
+  REQUIRE(m.channel.enter(wanted));
+  CHECK(m.write("x"));
+  m.channel.leave();
+  REQUIRE(m.channel.want(m.channel.word()));
   CHECK_FALSE(m.channel.sleep(m.channel.word()));
+  CHECK(m.read() == "x");
+  CHECK(m.channel.sleep(m.channel.word()));
+  CHECK(Channel::is_kernel(m.channel.word()));
 }
 
 TEST_CASE("a writer that loses to a sleeping reader has published nothing") {
@@ -102,10 +118,10 @@ TEST_CASE("lies about positions give nothing to read and no space") {
   CHECK(m.channel.readable(m.channel.word()) == 0);
   CHECK(m.channel.space(m.channel.word()) == 0);
   m.channel.header().head.store(0);
-  m.channel.header().word.store(uint64_t{1} << 40 | 1);
+  m.channel.header().word.store(uint64_t{1} << 40 | kRingMode);
   CHECK(m.channel.readable(m.channel.word()) == 0);
   CHECK(m.channel.space(m.channel.word()) == 0);
-  m.channel.header().word.store(1);
+  m.channel.header().word.store(kRingMode);
   m.channel.header().limit.store(~0u);
   CHECK(m.channel.space(m.channel.word()) == kChannelRingBytes);
 }
