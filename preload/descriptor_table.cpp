@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "preload/libc.h"
+#include "preload/stdio_tables.h"
 
 namespace sluice::preload {
 
@@ -22,6 +23,7 @@ bool DescriptorTable::create() {
 
 bool DescriptorTable::set(int fd, File* f) {
   if (uint32_t(fd) >= limit_) return false;
+  if (f->kind() != FileKind::kEpollSet) redirect_stdio();
   f->add_descriptor();
   if (uint32_t(fd) >= high_water_) high_water_ = uint32_t(fd) + 1;
   entries_[fd].store(f, std::memory_order_release);

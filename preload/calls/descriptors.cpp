@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
+#include "preload/closing.h"
 #include "preload/dispatch.h"
 #include "preload/escape.h"
 #include "preload/fork.h"
@@ -189,6 +190,10 @@ int do_close_range(unsigned first, unsigned last, int flags) {
 }
 
 }  // namespace
+
+void let_go_of(int fd) {
+  if (!in_vfork_child()) drop(fd);
+}
 
 INTERPOSE(int, close, (int fd)) {
   be_ready();
