@@ -46,7 +46,7 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
 [[noreturn]] void become_daemon(const std::vector<std::string>& arguments, int complaints) {
   // It is no client of itself, and must not hold what the caller has open.
   unsetenv("LD_PRELOAD");
-  unsetenv("SLUICE_DIR");
+  setenv("SLUICE_DIR", "", 1);  // also where we run preloaded ourselves, which would give both back
   int null = open("/dev/null", O_RDWR);
   dup2(null, 0);
   dup2(null, 1);

@@ -314,10 +314,4 @@ void Departure::call_off() {
   errno = error;
 }
 
-void part_with_inherited() {
-  if (descriptors.high_water() == 0 || in_vfork_child()) return;
-  Guard guard(control_lock);
-  each_staying([](int fd, TcpSocket& s) { (void)make_real(fd, s); });
-}
-
 }  // namespace sluice::preload

@@ -66,10 +66,6 @@ class Departure {
   Carrier carrier_;
 };
 
-// Before libc starts a program out of our sight: it inherits no kernel socket that several of our
-// descriptors share.
-void part_with_inherited();
-
 // A vfork child made `fd` a duplicate of this file; null: something else, or nothing.
 void note_vfork_copy(int fd, File* f);
 // Whether there ever was one: else what the table says of a descriptor is all there is to know.

@@ -14,6 +14,7 @@
 #include "preload/pipes.h"
 #include "preload/process_lock.h"
 #include "preload/routes.h"
+#include "preload/shell.h"
 #include "preload/sleep.h"
 
 namespace sluice::preload {
@@ -46,6 +47,7 @@ void in_parent() {
 void in_child() {
   control_lock.reset();
   forget_thread_id();
+  reset_shell_locks();
   coordinator.become_child();
   peers.become_child();
   renew_bell();

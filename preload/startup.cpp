@@ -2,6 +2,7 @@
 //   1. find_originals     everything below calls libc through them
 //   2. DescriptorTable    wrappers look into it from the first call on
 //   3. CoordinatorLink    learns its directory; it contacts nobody before the first listen or connect
+//      note_environment   what programs that this one starts are to have
 //   4. watch_forks        after the above, so that a child inherits a complete state
 //   5. inherit_listeners  needs the table; most programs have none and pay one readdir
 #include <dirent.h>
@@ -9,6 +10,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/descriptor_table.h"
+#include "preload/environment.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/fork.h"
 #include "preload/libc.h"
@@ -58,6 +60,7 @@ __attribute__((constructor)) void start() {
   if (!descriptors.create()) return;
   const char* directory = getenv("SLUICE_DIR");
   if (directory == nullptr || *directory == 0) return;
+  note_environment(directory);
   coordinator.init(directory);
   watch_forks();
   inherit_listeners();

@@ -16,8 +16,6 @@ worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
 # nginx clears its environment: these two keep Sluice loaded in its workers.
-env LD_PRELOAD;
-env SLUICE_DIR;
 events {{ worker_connections 1024; }}
 http {{
   access_log off;

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "preload/dispatch.h"
+#include "preload/environment.h"
 #include "preload/escape.h"
 #include "preload/fork.h"
 #include "preload/spawn_plan.h"
@@ -39,11 +40,13 @@ bool is_missing(int directory, const char* path, int flags) {
 int execute(const char* path, char* const* argv, char* const* envp) {
   be_ready();
   if (is_missing(AT_FDCWD, path, 0)) return -1;
+  envp = COMPLETE_ENVIRONMENT(envp);
   return depart([&] { return libc.execve(path, argv, envp); });
 }
 
 int search_and_execute(const char* file, char* const* argv, char* const* envp) {
   be_ready();
+  envp = COMPLETE_ENVIRONMENT(envp);
   return depart([&] { return libc.execvpe(file, argv, envp); });
 }
 
@@ -121,43 +124,29 @@ INTERPOSE(int, execle, (const char* path, const char* first, ...)) {
 
 INTERPOSE(int, fexecve, (int fd, char* const* argv, char* const* envp)) {
   be_ready();
+  envp = COMPLETE_ENVIRONMENT(envp);
   return depart([&] { return libc.fexecve(fd, argv, envp); });
 }
 
 INTERPOSE(int, execveat, (int directory, const char* path, char* const* argv, char* const* envp, int flags)) {
   be_ready();
   if (is_missing(directory, path, flags)) return -1;
+  envp = COMPLETE_ENVIRONMENT(envp);
   return depart([&] { return libc.execveat(directory, path, argv, envp, flags); });
 }
 
 INTERPOSE(int, posix_spawn,
           (pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
            char* const* argv, char* const* envp)) {
+  envp = COMPLETE_ENVIRONMENT(envp);
   return spawn_by(actions, [&](auto* a) { return libc.posix_spawn(pid, path, a, attributes, argv, envp); });
 }
 
 INTERPOSE(int, posix_spawnp,
           (pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
            char* const* argv, char* const* envp)) {
+  envp = COMPLETE_ENVIRONMENT(envp);
   return spawn_by(actions, [&](auto* a) { return libc.posix_spawnp(pid, file, a, attributes, argv, envp); });
-}
-
-INTERPOSE(int, system, (const char* command)) {
-  be_ready();
-  part_with_inherited();
-  PipeDeparture pipes;
-  int r = libc.system(command);
-  pipes.call_off();
-  return r;
-}
-
-INTERPOSE(FILE*, popen, (const char* command, const char* mode)) {
-  be_ready();
-  part_with_inherited();
-  PipeDeparture pipes;
-  FILE* f = libc.popen(command, mode);
-  pipes.call_off();
-  return f;
 }
 
 }  // namespace sluice::preload

@@ -15,8 +15,6 @@ worker_processes {workers};
 pid {directory}/nginx.pid;
 error_log {directory}/error.log notice;
 # nginx clears its environment: these two keep Sluice loaded in its workers.
-env LD_PRELOAD;
-env SLUICE_DIR;
 events {{ worker_connections 1024; }}
 http {{
   access_log off;
