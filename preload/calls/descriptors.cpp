@@ -168,6 +168,13 @@ void note_pipe_ioctl(int fd, unsigned long request, int* argument) {
   if (request == FIONREAD) *argument += int(p.get()->in_ring());
 }
 
+// With an empty path these calls are fstat.
+void part_if_named(int fd, const char* path, int flags) {
+  if ((flags & AT_EMPTY_PATH) == 0 || descriptors.peek(fd) == nullptr || path == nullptr || *path != 0) return;
+  FileReference f(fd);
+  if (f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket) (void)part_from_others(static_cast<TcpSocket&>(*f.get()), fd);
+}
+
 // Calls `f(first, last)` for the stretches of [first, last] without descriptors of the shim's.
 template <class F>
 int around_own(unsigned first, unsigned last, F&& f) {
@@ -259,6 +266,26 @@ INTERPOSE(int, fstat, (int fd, struct stat* out)) {
 INTERPOSE(int, fstat64, (int fd, struct stat64* out)) {
   static_assert(sizeof(struct stat) == sizeof(struct stat64));
   return fstat(fd, reinterpret_cast<struct stat*>(out));
+}
+
+// What programs call that were built for an older libc.
+INTERPOSE(int, __fxstat, (int, int fd, struct stat* out)) { return fstat(fd, out); }
+INTERPOSE(int, __fxstat64, (int, int fd, struct stat64* out)) { return fstat64(fd, out); }
+
+INTERPOSE(int, fstatat, (int directory, const char* path, struct stat* out, int flags)) {
+  be_ready();
+  part_if_named(directory, path, flags);
+  return libc.fstatat(directory, path, out, flags);
+}
+
+INTERPOSE(int, fstatat64, (int directory, const char* path, struct stat64* out, int flags)) {
+  return fstatat(directory, path, reinterpret_cast<struct stat*>(out), flags);
+}
+
+INTERPOSE(int, statx, (int directory, const char* path, int flags, unsigned mask, struct statx* out)) {
+  be_ready();
+  part_if_named(directory, path, flags);
+  return libc.statx(directory, path, flags, mask, out);
 }
 
 INTERPOSE(int, close_range, (unsigned first, unsigned last, int flags)) {

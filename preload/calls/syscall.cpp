@@ -1,6 +1,7 @@
 // syscall(2): programs that make system calls by number (libuv closes so) get the same
 // treatment. Everything else goes to libc with its six arguments.
 #include <stdarg.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -18,6 +19,30 @@ struct Arguments {
   size_t size(int i) const { return size_t(a[i]); }
 };
 
+// rt_sigaction(2)'s structure is not libc's.
+struct KernelAction {
+  sighandler_t handler;
+  unsigned long flags;
+  void* restorer;
+  unsigned long mask;
+};
+constexpr unsigned long kRestorer = 0x04000000;  // libc brings its own
+
+long signal_action(int number, const KernelAction* action, KernelAction* old) {
+  struct sigaction wanted {}, before {};
+  if (action != nullptr) {
+    wanted.sa_handler = action->handler;
+    wanted.sa_flags = int(action->flags & ~kRestorer);
+    memcpy(&wanted.sa_mask, &action->mask, sizeof action->mask);
+  }
+  if (sigaction(number, action != nullptr ? &wanted : nullptr, &before) != 0) return -1;
+  if (old != nullptr) {
+    *old = {before.sa_handler, unsigned(before.sa_flags), nullptr, 0};
+    memcpy(&old->mask, &before.sa_mask, sizeof old->mask);
+  }
+  return 0;
+}
+
 // True if `number` is a call that the shim knows; then `result` is what it returned.
 bool known(long number, const Arguments& x, long& result) {
   switch (number) {
@@ -25,6 +50,9 @@ bool known(long number, const Arguments& x, long& result) {
     case SYS_write: result = write(x.fd(0), x.pointer<void>(1), x.size(2)); return true;
     case SYS_readv: result = readv(x.fd(0), x.pointer<iovec>(1), x.fd(2)); return true;
     case SYS_writev: result = writev(x.fd(0), x.pointer<iovec>(1), x.fd(2)); return true;
+    // The kernel takes the offset in two words, the upper one of which is empty on 64 bits.
+    case SYS_preadv2: result = preadv2(x.fd(0), x.pointer<iovec>(1), x.fd(2), off_t(x.a[3]), x.fd(5)); return true;
+    case SYS_pwritev2: result = pwritev2(x.fd(0), x.pointer<iovec>(1), x.fd(2), off_t(x.a[3]), x.fd(5)); return true;
     case SYS_close: result = close(x.fd(0)); return true;
     case SYS_pipe2: result = pipe2(x.pointer<int>(0), x.fd(1)); return true;
     case SYS_dup: result = dup(x.fd(0)); return true;
@@ -54,7 +82,24 @@ bool known(long number, const Arguments& x, long& result) {
       return true;
     case SYS_recvmsg: result = recvmsg(x.fd(0), x.pointer<msghdr>(1), x.fd(2)); return true;
     case SYS_sendmsg: result = sendmsg(x.fd(0), x.pointer<msghdr>(1), x.fd(2)); return true;
+    case SYS_recvmmsg:
+      result = recvmmsg(x.fd(0), x.pointer<mmsghdr>(1), unsigned(x.a[2]), x.fd(3), x.pointer<timespec>(4));
+      return true;
+    case SYS_sendmmsg: result = sendmmsg(x.fd(0), x.pointer<mmsghdr>(1), unsigned(x.a[2]), x.fd(3)); return true;
+    case SYS_tee: result = tee(x.fd(0), x.fd(1), x.size(2), unsigned(x.a[3])); return true;
+    case SYS_vmsplice: result = vmsplice(x.fd(0), x.pointer<iovec>(1), x.size(2), unsigned(x.a[3])); return true;
+    case SYS_splice:
+      result = splice(x.fd(0), x.pointer<off64_t>(1), x.fd(2), x.pointer<off64_t>(3), x.size(4), unsigned(x.a[5]));
+      return true;
+    case SYS_fstat: result = fstat(x.fd(0), x.pointer<struct stat>(1)); return true;
+    case SYS_newfstatat:
+      result = fstatat(x.fd(0), x.pointer<char>(1), x.pointer<struct stat>(2), x.fd(3));
+      return true;
+    case SYS_statx:
+      result = statx(x.fd(0), x.pointer<char>(1), x.fd(2), unsigned(x.a[3]), x.pointer<struct statx>(4));
+      return true;
     case SYS_sendfile: result = sendfile(x.fd(0), x.fd(1), x.pointer<off_t>(2), x.size(3)); return true;
+    case SYS_epoll_create1: result = epoll_create1(x.fd(0)); return true;
     case SYS_epoll_ctl: result = epoll_ctl(x.fd(0), x.fd(1), x.fd(2), x.pointer<epoll_event>(3)); return true;
     case SYS_epoll_pwait:
       result = epoll_pwait(x.fd(0), x.pointer<epoll_event>(1), x.fd(2), x.fd(3), x.pointer<sigset_t>(4));
@@ -65,6 +110,17 @@ bool known(long number, const Arguments& x, long& result) {
     case SYS_ppoll:
       result = ppoll(x.pointer<pollfd>(0), nfds_t(x.a[1]), x.pointer<timespec>(2), x.pointer<sigset_t>(3));
       return true;
+    case SYS_pselect6: {
+      struct Mask {
+        const sigset_t* set;
+        size_t bytes;
+      };
+      auto* m = x.pointer<Mask>(5);
+      result = pselect(x.fd(0), x.pointer<fd_set>(1), x.pointer<fd_set>(2), x.pointer<fd_set>(3), x.pointer<timespec>(4),
+                       m != nullptr ? m->set : nullptr);
+      return true;
+    }
+    case SYS_rt_sigaction: result = signal_action(x.fd(0), x.pointer<KernelAction>(1), x.pointer<KernelAction>(2)); return true;
     case SYS_execve:
       result = execve(x.pointer<char>(0), x.pointer<char*>(1), x.pointer<char*>(2));
       return true;
@@ -82,6 +138,14 @@ bool known(long number, const Arguments& x, long& result) {
 #endif
 #ifdef SYS_epoll_wait
     case SYS_epoll_wait: result = epoll_wait(x.fd(0), x.pointer<epoll_event>(1), x.fd(2), x.fd(3)); return true;
+#endif
+#ifdef SYS_epoll_create
+    case SYS_epoll_create: result = epoll_create(x.fd(0)); return true;
+#endif
+#ifdef SYS_select
+    case SYS_select:
+      result = select(x.fd(0), x.pointer<fd_set>(1), x.pointer<fd_set>(2), x.pointer<fd_set>(3), x.pointer<timeval>(4));
+      return true;
 #endif
 #ifdef SYS_poll
     case SYS_poll: result = poll(x.pointer<pollfd>(0), nfds_t(x.a[1]), x.fd(2)); return true;

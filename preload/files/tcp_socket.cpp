@@ -20,9 +20,6 @@ using namespace shm;
 
 namespace {
 
-// Published and retired in pieces of this size, so that both sides of a bulk transfer work
-// at once.
-constexpr size_t kPieceBytes = 32 * 1024;
 // A reader that takes bytes while fewer than these were queued cannot have a writer waiting
 // for space: the smallest ring was at least three quarters free.
 constexpr uint64_t kQuietBytes = (1u << kSmallestRingLog2) / 4;

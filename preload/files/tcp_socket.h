@@ -25,6 +25,10 @@ bool is_loopback(const shm::SocketName& n);
 // A call finds that its connection has gone to the kernel meanwhile: it is to be made there.
 inline constexpr int kNowTheKernels = -ERESTART;
 
+// Published and retired in pieces of this size, so that both sides of a bulk transfer work
+// at once.
+inline constexpr size_t kPieceBytes = 32 * 1024;
+
 // Whether a connection that waited went to another process.
 enum class Moved : uint8_t { kYes, kNo, kNobodyIdle, kSoonAccepted, kLater };
 
@@ -45,6 +49,9 @@ class TcpSocket : public File {
   ssize_t receive(const iovec* iov, int count, int flags);
   ssize_t send(const iovec* iov, int count, int flags);
   ssize_t send_file(int from, off_t* offset, size_t n);
+  // splice(2) to and from a pipe (tcp_splice.cpp). `pipe_waits`: for the pipe, too.
+  ssize_t splice_to(int pipe_fd, size_t n, bool pipe_waits);
+  ssize_t splice_from(int pipe_fd, size_t n, bool pipe_waits);
   int shut_down(int how);
   int64_t readable_bytes() const;
   int64_t readable_to_mark() const;  // FIONREAD
