@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #include "preload/descriptor_table.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/sleep.h"
@@ -42,7 +43,7 @@ int send_packet(int socket, const Packet& p, const int* fds, int count) {
     memcpy(CMSG_DATA(c), fds, size_t(count) * sizeof(int));
   }
   ssize_t n;
-  do n = libc.sendmsg(socket, &m, MSG_NOSIGNAL);
+  do n = kernel::sendmsg(socket, &m, MSG_NOSIGNAL);
   while (n < 0 && errno == EINTR);
   return n < 0 ? -errno : 0;
 }
@@ -59,7 +60,7 @@ int receive_packet(int socket, ReceivedPacket& out, int flags) {
   out.fd_count = 0;
   RaisedLimit raised;
   ssize_t n;
-  do n = libc.recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
+  do n = kernel::recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
   while (n < 0 && errno == EINTR);
   if (n < 0) return -errno;
   for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
@@ -89,7 +90,7 @@ void limit_waits(int socket) {
 void complain(const char* directory, const char* what) {
   char line[256];
   int n = snprintf(line, sizeof line, "sluice: %s: %s; staying on the kernel\n", directory, what);
-  if (n > 0) (void)!libc.write(2, line, size_t(n));
+  if (n > 0) (void)!kernel::write(2, line, size_t(n));
 }
 
 }  // namespace
@@ -107,8 +108,8 @@ bool CoordinatorLink::connect_socket(int& socket) {
   int s = libc.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (s < 0) return false;
   limit_waits(s);
-  if (libc.connect(s, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0) {
-    libc.close(s);
+  if (kernel::connect(s, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0) {
+    kernel::close(s);
     return false;
   }
   socket = move_high(s);
@@ -121,7 +122,7 @@ int CoordinatorLink::client_region() {
   if (fd < 0) return fd;
   auto* region = static_cast<ClientRegion*>(map_writable(fd, kClientBytes));
   if (region == nullptr || seal_region(fd, Protect::kRegions) != 0) {
-    libc.close(fd);
+    kernel::close(fd);
     return -ENOMEM;
   }
   region->magic = kMagic;
@@ -228,10 +229,10 @@ void CoordinatorLink::lose() {
 
 void CoordinatorLink::check_lost() {
   char byte;
-  if (socket_ >= 0 && libc.recv(socket_, &byte, 0, MSG_PEEK | MSG_DONTWAIT) == 0) {
+  if (socket_ >= 0 && kernel::recv(socket_, &byte, 0, MSG_PEEK | MSG_DONTWAIT) == 0) {
     // A packet is never empty: this is the end.
     pollfd p{socket_, POLLRDHUP, 0};
-    if (libc.poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP)) != 0) lose();
+    if (kernel::poll_now(&p, 1) == 1 && (p.revents & (POLLRDHUP | POLLHUP)) != 0) lose();
   }
 }
 
@@ -247,7 +248,7 @@ bool CoordinatorLink::push(const Message& m) {
   sleep_wake_fence();
   if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) {  // ordered by the fence
     uint64_t one = 1;
-    (void)!libc.write(bell_, &one, sizeof one);
+    (void)!kernel::write(bell_, &one, sizeof one);
   }
   return true;
 }
@@ -376,7 +377,7 @@ DomainId CoordinatorLink::reserve() {
   child_ = move_high(ends[0]);
   limit_waits(child_);
   int sent = send_packet(channel, make_packet(kReserve, self_), &ends[1], 1);
-  libc.close(ends[1]);
+  kernel::close(ends[1]);
   ReceivedPacket r;
   bool answered = sent == 0 && receive_packet(child_, r, 0) == 0 && r.packet.type == kReserved &&
                   r.packet.status == 0;

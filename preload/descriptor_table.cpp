@@ -5,6 +5,7 @@
 
 #include <iterator>
 
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/stdio_tables.h"
 
@@ -69,7 +70,7 @@ int move_high(int fd) {
   int base = top > 2 * kRoom ? top - kRoom : top / 2;
   int high = libc.fcntl(fd, F_DUPFD_CLOEXEC, base);
   if (high >= 0) {
-    libc.close(fd);
+    kernel::close(fd);
     fd = high;
   }
   own_descriptor(fd);
@@ -94,7 +95,7 @@ bool is_own_descriptor(int fd) {
 void close_own(int fd) {
   if (fd < 0) return;
   disown_descriptor(fd);
-  libc.close(fd);
+  kernel::close(fd);
 }
 
 }  // namespace sluice::preload

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "preload/cancellation.h"
 #include "preload/descriptor_table.h"
 #include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
@@ -29,28 +30,42 @@ T finish(T result) {
   return -1;
 }
 
+// Whether pthread_cancel ends a thread in the call; see cancellation.h.
+enum class Cancellation : uint8_t { kPoint, kNoPoint };
+
 // ours(TcpSocket&) returns a result or -errno; theirs() is libc's call.
 template <class Ours, class Theirs>
-auto on_socket(int fd, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
+auto on_socket(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancellation::kNoPoint) -> decltype(theirs()) {
   be_ready();
   if (descriptors.peek(fd) == nullptr) [[likely]] return theirs();
-  FileReference f(fd);
-  if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return theirs();
-  return decltype(theirs())(finish(ours(static_cast<TcpSocket&>(*f.get()))));
+  if (c == Cancellation::kPoint) cancellation_point();
+  decltype(theirs()) result;
+  {
+    FileReference f(fd);
+    if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return theirs();
+    result = decltype(theirs())(ours(static_cast<TcpSocket&>(*f.get())));
+  }
+  if (c == Cancellation::kPoint && result == -EINTR) cancellation_point();
+  return finish(result);
 }
 
 // As on_socket, but calls the kernel also for sockets that are not connected through shared
 // memory: it knows what to answer.
 template <class Ours, class Theirs>
-auto on_connection(int fd, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
+auto on_connection(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancellation::kPoint) -> decltype(theirs()) {
   be_ready();
   if (descriptors.peek(fd) == nullptr) [[likely]] return theirs();
-  FileReference f(fd);
-  if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return theirs();
-  auto& s = static_cast<TcpSocket&>(*f.get());
-  if (s.state != TcpState::kConnected) return theirs();
-  auto result = ours(s);
-  return result == kNowTheKernels ? theirs() : decltype(theirs())(finish(result));
+  if (c == Cancellation::kPoint) cancellation_point();
+  decltype(theirs()) result = kNowTheKernels;
+  {
+    FileReference f(fd);
+    bool ours_to_do = f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket &&
+                      static_cast<TcpSocket*>(f.get())->state == TcpState::kConnected;
+    if (ours_to_do) result = decltype(theirs())(ours(static_cast<TcpSocket&>(*f.get())));
+  }
+  if (result == kNowTheKernels) return theirs();
+  if (c == Cancellation::kPoint && result == -EINTR) cancellation_point();
+  return finish(result);
 }
 
 // The same for the end of a pipe that has a channel: ours(PipeEnd&).

@@ -10,6 +10,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/fork.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
@@ -120,7 +121,7 @@ bool provide_ends(Leaving* list, uint32_t count) {
 void close_substitutes(Leaving* list, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) {
     int fd = list[i].substitute;
-    if (fd >= 0) libc.close(fd);
+    if (fd >= 0) kernel::close(fd);
     for (uint32_t k = i; k < count; ++k)
       if (list[k].substitute == fd) list[k].substitute = -1;
   }
@@ -148,10 +149,10 @@ void Carrier::run(const Launch& l) {
   }
   sigprocmask(SIG_SETMASK, &l.mask, nullptr);
   char verdict = 'g';
-  while (libc.read(l.go, &verdict, 1) < 0 && errno == EINTR) {
+  while (kernel::read(l.go, &verdict, 1) < 0 && errno == EINTR) {
   }
   if (verdict == 'x') _exit(0);
-  libc.close(l.go);
+  kernel::close(l.go);
   CarrierLoop loop;
   for (uint32_t i = 0; i < l.count; ++i) {
     if (l.list[i].far_end < 0) continue;
@@ -189,10 +190,10 @@ void Carrier::start(Leaving* list, uint32_t count) {
     while (between > 0 && waitpid(between, nullptr, __WALL) < 0 && errno == EINTR) {
     }
     sigprocmask(SIG_SETMASK, &l.mask, nullptr);
-    libc.close(l.go);
+    kernel::close(l.go);
   }
   for (uint32_t i = 0; i < count; ++i)
-    if (list[i].far_end >= 0) libc.close(list[i].far_end);
+    if (list[i].far_end >= 0) kernel::close(list[i].far_end);
   if (l.started) return;
   finish('x');
   close_substitutes(list, count);
@@ -200,8 +201,8 @@ void Carrier::start(Leaving* list, uint32_t count) {
 
 void Carrier::finish(char verdict) {
   if (go_ < 0) return;
-  (void)!libc.write(go_, &verdict, 1);
-  libc.close(go_);
+  (void)!kernel::write(go_, &verdict, 1);
+  kernel::close(go_);
   go_ = -1;
 }
 
@@ -302,7 +303,7 @@ void Departure::restore(Leaving& l) {
   if (l.original < 0) return;
   Guard guard(control_lock);
   if (file_at(l.fd) == l.socket) libc.dup2(l.original, l.fd);
-  libc.close(l.original);
+  kernel::close(l.original);
 }
 
 void Departure::call_off() {

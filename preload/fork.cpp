@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "preload/coordinator_link.h"
+#include "preload/deferral.h"
 #include "preload/descriptor_table.h"
 #include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
@@ -59,6 +60,7 @@ void in_child() {
     l->backlog = {};
     l->accept_lock.reset();
   }
+  forget_deferred();
 }
 
 }  // namespace

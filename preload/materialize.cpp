@@ -5,6 +5,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/files/epoll_set.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 
 namespace sluice::preload {
@@ -74,7 +75,7 @@ int make_real(int, TcpSocket& s) {
   repeat_options(fresh, s);
   for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd)
     if (descriptors.peek(int(fd)) == &s) replace(int(fd), fresh);
-  libc.close(fresh);
+  kernel::close(fresh);
   s.real = true;
   return 0;
 }

@@ -5,14 +5,16 @@
 
 #include <atomic>
 
+#include "preload/deferral.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
 
-// Not recursive, not fair. Not safe in a signal handler that interrupted its holder.
+// Not recursive, not fair. A handler never interrupts its holder: see deferral.h.
 class Mutex {
  public:
   void lock() {
+    begin_deferring();
     if (__libc_single_threaded) {  // nobody to race with, and no thread starts inside the shim
       state_.store(kHeld, std::memory_order_relaxed);
       return;
@@ -21,17 +23,20 @@ class Mutex {
     if (!state_.compare_exchange_strong(free, kHeld, std::memory_order_acquire)) lock_slowly();
   }
   bool try_lock() {
+    begin_deferring();
     uint32_t free = kFree;
-    return state_.compare_exchange_strong(free, kHeld, std::memory_order_acquire);
+    if (state_.compare_exchange_strong(free, kHeld, std::memory_order_acquire)) return true;
+    end_deferring();
+    return false;
   }
   void unlock() {
-    if (__libc_single_threaded) {
+    if (__libc_single_threaded)
       state_.store(kFree, std::memory_order_relaxed);
-      return;
-    }
-    if (state_.exchange(kFree, std::memory_order_release) == kContended) shm::futex_wake(state_);
+    else if (state_.exchange(kFree, std::memory_order_release) == kContended)
+      shm::futex_wake(state_);
+    end_deferring();
   }
-  // In the child of a fork: whoever held it does not exist there.
+  // In the child of a fork: whoever held it does not exist there. Then forget_deferred().
   void reset() { state_.store(kFree, std::memory_order_relaxed); }
 
  private:

@@ -6,6 +6,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/descriptor_table.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/sleep.h"
 #include "shm/byte_ring.h"
@@ -39,7 +40,7 @@ int Pair::create_out(Protect protect) {
     error = seal_region(fd, protect);
   }
   if (error != 0) {
-    libc.close(fd);
+    kernel::close(fd);
     return error;
   }
   return move_high(fd);
@@ -76,7 +77,7 @@ void Pair::set_bell(int fd, uint32_t pid) {
 
 bool Pair::peer_lives() const {
   pollfd p{pidfd_, POLLIN, 0};
-  return pidfd_ < 0 || libc.poll(&p, 1, 0) == 0;
+  return pidfd_ < 0 || kernel::poll_now(&p, 1) == 0;
 }
 
 void Pair::forget_offer() {
@@ -185,7 +186,7 @@ void Pair::ring_bell() {
   if (twin != nullptr) {
     ring_own_bell();
   } else if (bell_ >= 0) {
-    (void)!libc.write(bell_, &one, sizeof one);
+    (void)!kernel::write(bell_, &one, sizeof one);
   }
 }
 

@@ -1,11 +1,13 @@
 #include "preload/signals.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include <atomic>
 
+#include "preload/deferral.h"
 #include "preload/libc.h"
 
 namespace sluice::preload {
@@ -84,17 +86,71 @@ struct Installed {
 };
 Installed installed[_NSIG];
 
+// What the thread's own instruction caused: the instruction would only cause it again.
+bool is_fault(int number, const siginfo_t* info) {
+  bool synchronous = number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP || number == SIGSYS;
+  return synchronous && info->si_code > 0;
+}
+
+// The signal comes again when the thread's last lock is released. False: it cannot be sent.
+bool defer(int number, siginfo_t* info, void* context) {
+  int error = errno;
+  uint64_t bit = uint64_t{1} << (number - 1);
+  // At once, and not only on return: with SA_NODEFER it would come back here.
+  libc.syscall(SYS_rt_sigprocmask, SIG_BLOCK, &bit, nullptr, sizeof bit);
+  bool sent = libc.syscall(SYS_rt_tgsigqueueinfo, libc.syscall(SYS_getpid), libc.syscall(SYS_gettid), number, info) == 0;
+  if (sent) {
+    sigaddset(&static_cast<ucontext_t*>(context)->uc_sigmask, number);
+    deferral.signals |= bit;
+  }
+  errno = error;
+  return sent;
+}
+
+// SA_RESETHAND, which is not the kernel's to do: it would have done it when the signal was deferred.
+void reset_handler(int number) {
+  struct sigaction action;
+  libc.sigaction(number, nullptr, &action);
+  action.sa_handler = SIG_DFL;
+  libc.sigaction(number, &action, nullptr);
+}
+
 void on_signal(int number, siginfo_t* info, void* context) {
+  if (deferral.depth != 0 && !is_fault(number, info) && defer(number, info, context)) return;
   int flags = installed[number].flags.load(std::memory_order_relaxed);  // set before the kernel knew
   void* handler = installed[number].handler.load(std::memory_order_relaxed);
   ++signal_counts.any;
   if ((flags & SA_RESTART) == 0) ++signal_counts.unrestarted;
   leave_wait(context);
+  if ((flags & SA_RESETHAND) != 0) reset_handler(number);
   if ((flags & SA_SIGINFO) != 0)
     reinterpret_cast<void (*)(int, siginfo_t*, void*)>(handler)(number, info, context);
   else
     reinterpret_cast<void (*)(int)>(handler)(number);
 }
+
+}  // namespace
+
+constinit thread_local Deferral deferral{};
+
+void note_signal(void* context) {
+  ++signal_counts.any;
+  ++signal_counts.unrestarted;
+  leave_wait(context);
+}
+
+void deliver_deferred() {
+  uint64_t signals = deferral.signals;
+  deferral.signals = 0;  // no handler of ours adds to it now
+  libc.syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &signals, nullptr, sizeof signals);
+}
+
+void forget_deferred() {
+  deferral.depth = 0;
+  if (deferral.signals != 0) deliver_deferred();
+}
+
+namespace {
 
 bool is_handler(sighandler_t h) { return h != SIG_DFL && h != SIG_IGN && h != SIG_ERR; }
 
@@ -112,7 +168,7 @@ int set_signal_action(int number, const struct sigaction* action, struct sigacti
     entry.handler.store(reinterpret_cast<void*>(action->sa_handler), std::memory_order_relaxed);
     entry.flags.store(action->sa_flags, std::memory_order_relaxed);
     ours.sa_sigaction = on_signal;
-    ours.sa_flags |= SA_SIGINFO;
+    ours.sa_flags = (ours.sa_flags | SA_SIGINFO) & ~int(SA_RESETHAND);
   }
   if (libc.sigaction(number, wrap ? &ours : action, &before) != 0) {
     int error = errno;

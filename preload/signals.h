@@ -19,6 +19,17 @@ struct SignalCounts {
 };
 extern thread_local SignalCounts signal_counts;
 
+// In a signal handler: a wait of this thread ends as if a handler without SA_RESTART had run.
+void note_signal(void* context);
+
+// rt_sigaction(2)'s structure, which is not libc's.
+struct KernelAction {
+  void* handler;
+  unsigned long flags;
+  void* restorer;
+  unsigned long mask;
+};
+
 // Makes the system call unless signal_counts.any differs from `seen` or a handler runs before
 // the kernel has finished. Returns what the kernel does (-errno), or -EINTR.
 long interruptible_syscall(uint32_t seen, long number, long a, long b, long c, long d, long e);

@@ -11,6 +11,7 @@
 #include <atomic>
 
 #include "preload/descriptor_table.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
@@ -176,14 +177,14 @@ void renew_bell() {
 
 void ring_own_bell() {
   uint64_t one = 1;
-  if (bell_fd >= 0) (void)!libc.write(bell_fd, &one, sizeof one);
+  if (bell_fd >= 0) (void)!kernel::write(bell_fd, &one, sizeof one);
 }
 
 void ring_family_bells() {
   uint64_t one = 1;
   ring_own_bell();
   for (int fd : inherited_bells)
-    if (fd >= 0) (void)!libc.write(fd, &one, sizeof one);
+    if (fd >= 0) (void)!kernel::write(fd, &one, sizeof one);
 }
 
 void watch_for(const char* directory) {
@@ -213,7 +214,7 @@ long sleep_in_poll(pollfd* fds, nfds_t count, const Deadline& deadline, const si
                                  deadline.is_never() ? 0 : long(&left), long(mask), _NSIG / 8);
   if (n > 0 && fds[count].revents != 0) {
     epoll_event events[4];
-    int k = libc.epoll_wait(sleeper.fd, events, 4, 0);
+    int k = kernel::epoll_wait_now(sleeper.fd, events, 4);
     for (int i = 0; i < k; ++i) (void)is_waker(events[i]);
     --n;
   }

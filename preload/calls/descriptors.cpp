@@ -8,6 +8,7 @@
 #include "preload/dispatch.h"
 #include "preload/escape.h"
 #include "preload/fork.h"
+#include "preload/kernel.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
 #include "preload/pipes.h"
@@ -37,9 +38,10 @@ void drop(int fd) {
 int close_one(int fd) {
   if (is_own_descriptor(fd)) return -EBADF;  // a loop over all numbers does not end the shim
   if (in_vfork_child()) return libc.close(fd) == 0 ? 0 : -errno;
+  cancellation_point();
   drop_pipe_end(fd);
   File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
-  int r = libc.close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
+  int r = kernel::close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
   if (f != nullptr) f->release();
   return r;
 }

@@ -42,10 +42,16 @@ int wait(int epfd, epoll_event* events, int max, Deadline (*deadline)(const void
     if (int kept = plain->drop_wakers(events, n); kept != 0) return kept;
     // Something of ours was added meanwhile, and woke this thread.
   }
-  FileReference f(epfd);
-  EpollSet* set = set_of(f.get());
-  if (set == nullptr) return kernel();
-  return finish(set->wait(events, max, deadline(timeout), mask));
+  cancellation_point();
+  int n;
+  {
+    FileReference f(epfd);
+    EpollSet* set = set_of(f.get());
+    if (set == nullptr) return kernel();
+    n = set->wait(events, max, deadline(timeout), mask);
+  }
+  if (n == -EINTR) cancellation_point();
+  return finish(n);
 }
 
 Deadline from_ms(const void* ms) { return Deadline::in_ms(*static_cast<const int*>(ms)); }

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "preload/dispatch.h"
+#include "preload/kernel.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
 #include "preload/waiting.h"
@@ -102,7 +103,7 @@ class PollCall {
   }
   int look() {
     if (has_kernel_) {
-      int r = libc.poll(kernel_, count_, 0);
+      int r = kernel::poll_now(kernel_, count_);
       if (r < 0) return -errno;
     }
     Guard guard(control_lock);
@@ -121,7 +122,7 @@ class PollCall {
     peers.note_cpu();
     auto ready = [&] {
       if (peers.has_news()) return true;
-      return has_kernel_ && ++looks % kKernelSpins == 0 && libc.poll(kernel_, count_, 0) > 0;
+      return has_kernel_ && ++looks % kKernelSpins == 0 && kernel::poll_now(kernel_, count_) > 0;
     };
     bool found = Spinner::until(ready, peers.a_remote_cpu());
     peers.leave();
@@ -138,7 +139,10 @@ class PollCall {
 };
 
 int poll_files(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask) {
-  return finish(PollCall(fds, count).run(deadline, mask));
+  cancellation_point();
+  int n = PollCall(fds, count).run(deadline, mask);
+  if (n == -EINTR) cancellation_point();
+  return finish(n);
 }
 
 // ---- select ---------------------------------------------------------------------------------
@@ -161,7 +165,9 @@ bool any_ours(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
 }
 
 int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& deadline, const sigset_t* mask) {
-  auto* fds = static_cast<pollfd*>(malloc(size_t(count) * sizeof(pollfd)));
+  cancellation_point();
+  pollfd few[FD_SETSIZE];  // select is for signal handlers too, where memory is not to be had
+  auto* fds = count <= FD_SETSIZE ? few : static_cast<pollfd*>(malloc(size_t(count) * sizeof(pollfd)));
   if (fds == nullptr) return -ENOMEM;
   nfds_t n = 0;
   for (int fd = 0; fd < count; ++fd) {
@@ -191,7 +197,7 @@ int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& dea
     report(w, POLLOUT, kWriteBits);
     report(e, POLLPRI, POLLPRI);
   }
-  free(fds);
+  if (fds != few) free(fds);
   return result;
 }
 
@@ -234,6 +240,7 @@ INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* tim
   }
   Deadline deadline = Deadline::in(timeout != nullptr ? &t : nullptr);
   int n = select_files(count, r, w, e, deadline, nullptr);
+  if (n == -EINTR) cancellation_point();
   if (timeout != nullptr && !deadline.is_never()) {
     timespec left = deadline.left();
     *timeout = {left.tv_sec, left.tv_nsec / 1000};  // as Linux does
@@ -245,7 +252,9 @@ INTERPOSE(int, pselect, (int count, fd_set* r, fd_set* w, fd_set* e, const times
   be_ready();
   if (any_pipes) settle_pipes(count, r);
   if (count < 0 || !any_ours(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
-  return finish(select_files(count, r, w, e, Deadline::in(timeout), mask));
+  int n = select_files(count, r, w, e, Deadline::in(timeout), mask);
+  if (n == -EINTR) cancellation_point();
+  return finish(n);
 }
 
 }  // namespace sluice::preload

@@ -2,6 +2,7 @@
 #include "preload/coordinator_link.h"
 #include "preload/dispatch.h"
 #include "preload/files/socket_options.h"
+#include "preload/kernel.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
@@ -30,7 +31,7 @@ int install(TcpSocket& s, int flags) {
   s.real = real;
   Guard guard(control_lock);
   if (descriptors.set(fd, &s)) return fd;
-  libc.close(fd);
+  kernel::close(fd);
   return -EMFILE;
 }
 
@@ -78,7 +79,7 @@ int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, 
   Guard guard(control_lock);
   s = listener.pop_backlog();
   if (s == nullptr || !descriptors.set(placeholder, s)) {  // another thread was faster
-    libc.close(placeholder);
+    kernel::close(placeholder);
     return -EAGAIN;
   }
   s->nonblocking = (flags & SOCK_NONBLOCK) != 0;
@@ -95,7 +96,7 @@ class KernelBacklog {
     locked_ = lock(F_WRLCK) == 0;
     bool busy = !locked_ && (errno == EAGAIN || errno == EACCES);
     pollfd p{fd, POLLIN, 0};
-    ready_ = !busy && libc.poll(&p, 1, 0) != 0;
+    ready_ = !busy && kernel::poll_now(&p, 1) != 0;
   }
   ~KernelBacklog() {
     if (locked_) (void)lock(F_UNLCK);
@@ -120,11 +121,11 @@ class KernelBacklog {
 int accept_kernel(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
   int accepted;
   if (listener.nonblocking || (listener.only_holder && __libc_single_threaded)) {
-    accepted = libc.accept4(fd, addr, length, flags);
+    accepted = kernel::accept4(fd, addr, length, flags);
   } else {
     KernelBacklog backlog(listener, fd);
     if (!backlog.is_ready()) return -EAGAIN;
-    accepted = libc.accept4(fd, addr, length, flags);
+    accepted = kernel::accept4(fd, addr, length, flags);
   }
   if (accepted < 0) return -errno;
   coordinator.count(shm::kKernelAccepts);
@@ -209,12 +210,12 @@ INTERPOSE(int, listen, (int fd, int backlog)) {
 
 INTERPOSE(int, accept4, (int fd, sockaddr* addr, socklen_t* length, int flags)) {
   return on_socket(fd, [&](TcpSocket& s) { return do_accept(s, fd, addr, length, flags); },
-                   [&] { return libc.accept4(fd, addr, length, flags); });
+                   [&] { return libc.accept4(fd, addr, length, flags); }, Cancellation::kPoint);
 }
 
 INTERPOSE(int, accept, (int fd, sockaddr* addr, socklen_t* length)) {
   return on_socket(fd, [&](TcpSocket& s) { return do_accept(s, fd, addr, length, 0); },
-                   [&] { return libc.accept(fd, addr, length); });
+                   [&] { return libc.accept(fd, addr, length); }, Cancellation::kPoint);
 }
 
 INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
@@ -253,7 +254,7 @@ INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
                          format_name(s.local, s.family, addr, length);
                          return 0;
                        },
-                       [&] { return libc.getsockname(fd, addr, length); });
+                       [&] { return libc.getsockname(fd, addr, length); }, Cancellation::kNoPoint);
 }
 
 INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
@@ -264,7 +265,7 @@ INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
                          format_name(s.remote, s.family, addr, length);
                          return 0;
                        },
-                       [&] { return libc.getpeername(fd, addr, length); });
+                       [&] { return libc.getpeername(fd, addr, length); }, Cancellation::kNoPoint);
 }
 
 INTERPOSE(int, getsockopt, (int fd, int level, int name, void* value, socklen_t* length)) {

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "preload/dispatch.h"
+#include "preload/signals.h"
 
 namespace sluice::preload {
 
@@ -19,25 +20,18 @@ struct Arguments {
   size_t size(int i) const { return size_t(a[i]); }
 };
 
-// rt_sigaction(2)'s structure is not libc's.
-struct KernelAction {
-  sighandler_t handler;
-  unsigned long flags;
-  void* restorer;
-  unsigned long mask;
-};
 constexpr unsigned long kRestorer = 0x04000000;  // libc brings its own
 
 long signal_action(int number, const KernelAction* action, KernelAction* old) {
   struct sigaction wanted {}, before {};
   if (action != nullptr) {
-    wanted.sa_handler = action->handler;
+    wanted.sa_handler = reinterpret_cast<sighandler_t>(action->handler);
     wanted.sa_flags = int(action->flags & ~kRestorer);
     memcpy(&wanted.sa_mask, &action->mask, sizeof action->mask);
   }
   if (sigaction(number, action != nullptr ? &wanted : nullptr, &before) != 0) return -1;
   if (old != nullptr) {
-    *old = {before.sa_handler, unsigned(before.sa_flags), nullptr, 0};
+    *old = {reinterpret_cast<void*>(before.sa_handler), unsigned(before.sa_flags), nullptr, 0};
     memcpy(&old->mask, &before.sa_mask, sizeof old->mask);
   }
   return 0;

@@ -5,6 +5,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/pipes.h"
@@ -267,7 +268,7 @@ int EpollSet::drop_wakers(epoll_event* events, int n) const {
 }
 
 int EpollSet::kernel_events(epoll_event* events, int max) {
-  int n = libc.epoll_wait(kernel_fd_, events, max, 0);
+  int n = kernel::epoll_wait_now(kernel_fd_, events, max);
   return n <= 0 ? n : drop_wakers(events, n);
 }
 

@@ -8,6 +8,7 @@
 #include "preload/coordinator_link.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/iov_cursor.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
@@ -35,7 +36,7 @@ bool is_local(const SocketName& n) {
   memcpy(&a.sin6_addr, n.address, sizeof n.address);
   int s = libc.socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   bool local = s >= 0 && libc.bind(s, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0;
-  if (s >= 0) libc.close(s);
+  if (s >= 0) kernel::close(s);
   if (local) last = n;
   return local;
 }
@@ -493,14 +494,14 @@ bool wait_writable(int fd, const Deadline& deadline) {
   while (!deadline.passed()) {
     timespec left = deadline.left();
     pollfd p{fd, POLLOUT, 0};
-    if (libc.ppoll(&p, 1, &left, nullptr) > 0) return (p.revents & (POLLERR | POLLHUP)) == 0;
+    if (kernel::ppoll(&p, 1, &left) > 0) return (p.revents & (POLLERR | POLLHUP)) == 0;
   }
   return false;
 }
 
 bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
   for (uint64_t at = 0; at < n;) {
-    ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
+    ssize_t k = kernel::send(fd, bytes + at, n - at, MSG_NOSIGNAL);
     if (k > 0) at += uint64_t(k);
     else if (k == 0 || errno != EAGAIN || !wait_writable(fd, deadline)) return false;
   }
@@ -519,10 +520,10 @@ int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished)
   int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
   Deadline deadline = Deadline::in_ms(kKernelMs);
-  bool connected = libc.connect(fd, reinterpret_cast<sockaddr*>(&to), length) == 0 ||
+  bool connected = kernel::connect(fd, reinterpret_cast<sockaddr*>(&to), length) == 0 ||
                    (errno == EINPROGRESS && wait_writable(fd, deadline));
   if (!connected || !send_all(fd, bytes, n, deadline)) {
-    libc.close(fd);
+    kernel::close(fd);
     return -1;
   }
   if (finished) libc.shutdown(fd, SHUT_WR);
@@ -540,7 +541,7 @@ void TcpSocket::leave_for_kernel(int fd) {
   state = TcpState::kUnconnected;
   uint32_t released;
   hand_to_kernel(*this, fd, released);
-  libc.close(fd);
+  kernel::close(fd);
   while (released-- > 0) release_locked();
 }
 

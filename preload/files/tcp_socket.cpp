@@ -9,6 +9,7 @@
 #include "preload/coordinator_link.h"
 #include "preload/direction_lock.h"
 #include "preload/iov_cursor.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
@@ -540,7 +541,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
         size_t want = n - done < 4 * kPieceBytes ? n - done : 4 * kPieceBytes;
         Pieces<std::byte> p = out.reserve(want);
         iovec iov[2] = {{p.first, p.first_bytes}, {p.second, p.second_bytes}};
-        k = offset != nullptr ? preadv(from, iov, 2, *offset) : libc.readv(from, iov, 2);
+        k = offset != nullptr ? kernel::preadv(from, iov, 2, *offset) : kernel::readv(from, iov, 2);
         if (k > 0) {
           out.publish(size_t(k));
           after_publish();

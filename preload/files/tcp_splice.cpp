@@ -7,6 +7,7 @@
 
 #include "preload/direction_lock.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/signals.h"
 
@@ -23,7 +24,7 @@ class OwnPipe {
   OwnPipe() { (void)!libc.syscall(SYS_pipe2, ends_, O_CLOEXEC | O_NONBLOCK); }
   ~OwnPipe() {
     for (int end : ends_)
-      if (end >= 0) libc.close(end);
+      if (end >= 0) kernel::close(end);
   }
   OwnPipe(const OwnPipe&) = delete;
   OwnPipe& operator=(const OwnPipe&) = delete;
@@ -32,16 +33,16 @@ class OwnPipe {
   // Moves bytes of the pipe `from` into iov, without waiting. Bytes, 0 at its end, or -errno.
   ssize_t take(int from, const iovec* iov, int count) {
     size_t n = iov[0].iov_len + (count > 1 ? iov[1].iov_len : 0);
-    ssize_t k = libc.splice(from, nullptr, ends_[1], nullptr, n < kAtOnce ? n : kAtOnce, SPLICE_F_NONBLOCK);
-    return k > 0 ? libc.readv(ends_[0], iov, count) : k < 0 ? -errno : 0;
+    ssize_t k = kernel::splice(from, ends_[1], n < kAtOnce ? n : kAtOnce, SPLICE_F_NONBLOCK);
+    return k > 0 ? kernel::readv(ends_[0], iov, count) : k < 0 ? -errno : 0;
   }
   // Puts as many bytes into the pipe `to` as it takes. Bytes or -errno.
   ssize_t put(int to, const void* bytes, size_t n) {
-    ssize_t k = libc.write(ends_[1], bytes, n);
-    if (k > 0) k = libc.splice(ends_[0], nullptr, to, nullptr, size_t(k), SPLICE_F_NONBLOCK);
+    ssize_t k = kernel::write(ends_[1], bytes, n);
+    if (k > 0) k = kernel::splice(ends_[0], to, size_t(k), SPLICE_F_NONBLOCK);
     int error = k < 0 ? errno : 0;
     char rest[4096];
-    while (libc.read(ends_[0], rest, sizeof rest) > 0) {
+    while (kernel::read(ends_[0], rest, sizeof rest) > 0) {
     }
     return k < 0 ? -error : k;
   }
