@@ -24,7 +24,7 @@ bool DescriptorTable::create() {
 
 bool DescriptorTable::set(int fd, File* f) {
   if (uint32_t(fd) >= limit_) return false;
-  if (f->kind() != FileKind::kEpollSet) redirect_stdio();
+  if (f->kind() == FileKind::kTcpSocket) redirect_stdio();
   f->add_descriptor();
   if (uint32_t(fd) >= high_water_) high_water_ = uint32_t(fd) + 1;
   entries_[fd].store(f, std::memory_order_release);

@@ -9,6 +9,7 @@
 #include "preload/fork.h"
 #include "preload/libc.h"
 #include "preload/pool.h"
+#include "preload/stdio_tables.h"
 #include "shm/region.h"
 
 namespace sluice::preload {
@@ -50,6 +51,7 @@ ChannelMapping* map_channel(int fd) {
 }
 
 void attach(PipeEnd& p, ChannelMapping& m) {
+  redirect_stdio();
   p.mapping = &m;
   ++m.ends;
 }
@@ -80,6 +82,12 @@ void each_end(F&& f) {
     if (PipeReference p{int(fd)}; p.get() != nullptr) f(int(fd), *p.get());
 }
 
+// It gets no channel. Under control_lock.
+void stay_with_kernel(PipeEnd& p) {
+  if (p.other != nullptr) p.other->other = nullptr;
+  p.other = nullptr;
+}
+
 // Whether the kernel's descriptor is what the table says of it.
 bool is_still(int fd, const PipeEnd& p) {
   ino_t inode;
@@ -91,6 +99,7 @@ bool is_still(int fd, const PipeEnd& p) {
 void note_pipe(const int ends[2], int flags) {
   ino_t inode;
   if (!coordinator.enabled() || (flags & O_DIRECT) != 0 || in_vfork_child() || !is_pipe(ends[0], inode)) return;
+  for (int i = 0; i < 2; ++i) drop_pipe_end(ends[i]);  // closed by a call that the shim did not see
   Guard guard(control_lock);
   if (!any_pipes && !pipe_ends.create()) return;
   any_pipes = true;
@@ -117,7 +126,7 @@ void drop_pipe_end(int fd) {
   if (p->remove_descriptor()) {
     // Whoever still writes is to hear from the kernel that this reader is gone.
     if (!p->writes && p->has_channel()) p->mapping->channel.leave();
-    if (p->other != nullptr) p->other = p->other->other = nullptr;
+    stay_with_kernel(*p);
   }
   p->release_locked();
 }
@@ -146,12 +155,17 @@ void create_channels() {
   }
   // What two processes hold without a channel never gets one: each would make its own.
   for (uint32_t fd = 0; fd < pipe_ends.high_water(); ++fd)
-    if (auto* p = static_cast<PipeEnd*>(pipe_ends.peek(int(fd)))) p->other = nullptr;
+    if (auto* p = static_cast<PipeEnd*>(pipe_ends.peek(int(fd)))) stay_with_kernel(*p);
 }
 
 bool settle_polled(int fd) {
   PipeReference p(fd);
-  return p.with_channel() == nullptr || p.get()->writes || p.get()->settle_for_good(fd);
+  if (p.get() == nullptr || p.get()->writes) return true;
+  if (p.with_channel() != nullptr) return p.get()->settle_for_good(fd);
+  if (p.get()->other == nullptr) return true;
+  Guard guard(control_lock);
+  stay_with_kernel(*p.get());  // it may be registered for good
+  return true;
 }
 
 // ---- exec ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include "preload/deferral.h"
 #include "preload/sleep.h"
 #include "shm/wake.h"
 
@@ -24,7 +25,7 @@ class ProcessLock {
   bool is_mine() const { return (word_.load(std::memory_order_relaxed) & ~kAwaited) == thread_id(); }  // nobody else makes it so
   [[nodiscard]] bool try_lock() {
     uint32_t free = 0;
-    return word_.compare_exchange_strong(free, thread_id(), std::memory_order_acquire);
+    return word_.compare_exchange_strong(free, thread_id(), std::memory_order_acquire) && had();
   }
   // Waits, but no longer than `give_up()` is false. Whether it is held now.
   template <class GiveUp>
@@ -37,7 +38,7 @@ class ProcessLock {
     while (!give_up()) {
       uint32_t seen = word_.load(std::memory_order_relaxed);  // looked at again by the exchange
       if (seen == 0) {
-        if (word_.compare_exchange_strong(seen, thread_id() | kAwaited, std::memory_order_acquire)) return true;
+        if (word_.compare_exchange_strong(seen, thread_id() | kAwaited, std::memory_order_acquire)) return had();
         continue;
       }
       if ((seen & kAwaited) == 0 && !word_.compare_exchange_strong(seen, seen | kAwaited, std::memory_order_relaxed)) continue;
@@ -49,18 +50,24 @@ class ProcessLock {
   }
   void unlock() {
     if ((word_.exchange(0, std::memory_order_release) & kAwaited) != 0) shm::futex_wake(word_);
+    end_deferring();
   }
   // Whether its owner is dead and it is ours now. `seen`: what the word said.
   [[nodiscard]] bool take_over(uint32_t seen) {
     auto owner = pid_t(seen & ~kAwaited);
     if (owner == 0 || ::kill(owner, 0) == 0 || errno != ESRCH) return false;
-    return word_.compare_exchange_strong(seen, thread_id() | kAwaited, std::memory_order_acquire);
+    return word_.compare_exchange_strong(seen, thread_id() | kAwaited, std::memory_order_acquire) && had();
   }
   [[nodiscard]] bool try_lock_or_take_over() {
     return try_lock() || take_over(word_.load(std::memory_order_relaxed));  // looked at again by the exchange
   }
 
  private:
+  // A handler that runs before this finds that the lock is its thread's own.
+  static bool had() {
+    begin_deferring();
+    return true;
+  }
   static constexpr uint32_t kAwaited = 1u << 31;
   shm::Shared<uint32_t>& word_;
 };

@@ -9,6 +9,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/libc.h"
+#include "preload/pipes.h"
 
 namespace sluice::preload {
 
@@ -31,7 +32,7 @@ struct Originals {
 };
 Originals originals;
 
-bool is_ours(const FILE* f) { return descriptors.peek(f->_fileno) != nullptr; }
+bool is_ours(const FILE* f) { return descriptors.peek(f->_fileno) != nullptr || pipe_at(f->_fileno) != nullptr; }
 
 ssize_t read_stream(FILE* f, void* buf, ssize_t n) {
   return is_ours(f) ? ::read(f->_fileno, buf, size_t(n)) : originals.read(f, buf, n);

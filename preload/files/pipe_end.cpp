@@ -11,6 +11,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/iov_cursor.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/signals.h"
 #include "preload/sleep.h"
@@ -182,7 +183,7 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
       continue;
     }
     if (wait && Spinner::is_promising()) {
-      ssize_t n = libc.preadv2(fd, iov, count, -1, RWF_NOWAIT);
+      ssize_t n = libc.syscall(SYS_preadv2, fd, iov, count, -1L, -1L, RWF_NOWAIT);
       if (n > 0) return want(), n;
       if (n < 0 && errno == EAGAIN && enter(fd)) continue;
     }
@@ -211,7 +212,7 @@ bool PipeEnd::is_current(int fd) {
   looked_at_ = now;
   header().writer_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
   pollfd p{fd, 0, 0};
-  if (libc.poll(&p, 1, 0) == 0 && unread_in_kernel(fd) == 0) return true;
+  if (kernel::poll_now(&p, 1) == 0 && unread_in_kernel(fd) == 0) return true;
   channel().leave();
   return false;
 }
@@ -241,7 +242,7 @@ void PipeEnd::go_to_kernel(int fd, const Turn& turn) {
   header().writing.fetch_add(1, std::memory_order_acq_rel);
   channel().leave();
   pollfd p{fd, 0, 0};
-  if (!turn.is_had() || in_ring() == 0 || libc.poll(&p, 1, 0) != 0) return;  // or nobody is there to read it
+  if (!turn.is_had() || in_ring() == 0 || kernel::poll_now(&p, 1) != 0) return;  // or nobody is there to read it
   ProcessLock readers(header().read_lock);
   if (readers.is_mine() || !readers.lock([] { return false; })) return;
   (void)move_ring(fd, fd);
@@ -319,7 +320,7 @@ bool PipeEnd::move_ring(int from, int to) {
   if (unread_in_kernel(from) != 0 || size_t(libc.fcntl(to, F_GETPIPE_SZ)) < n) return false;
   Pieces<const std::byte> p = channel().observe(n);
   iovec both[2] = {{const_cast<std::byte*>(p.first), p.first_bytes}, {const_cast<std::byte*>(p.second), p.second_bytes}};
-  ssize_t k = libc.writev(to, both, 2);
+  ssize_t k = libc.syscall(SYS_writev, to, both, 2);
   if (k > 0) channel().retire(size_t(k));
   return k == ssize_t(n);
 }
@@ -332,9 +333,9 @@ bool PipeEnd::move_ring_in_front(int from, int to) {
   if (size_t(libc.fcntl(to, F_GETPIPE_SZ)) < 2 * all && libc.fcntl(to, F_SETPIPE_SZ, int(2 * all)) < 0) return false;
   void* memory = mmap(nullptr, behind, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return false;
-  ssize_t k = libc.read(from, memory, behind);
+  ssize_t k = kernel::read(from, memory, behind);
   bool moved = move_ring(from, to);
-  if (k > 0) (void)!libc.write(to, memory, size_t(k));
+  if (k > 0) (void)!kernel::write(to, memory, size_t(k));
   munmap(memory, behind);
   return moved;
 }
@@ -342,10 +343,10 @@ bool PipeEnd::move_ring_in_front(int from, int to) {
 bool PipeEnd::flush(int fd) {
   char path[32];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  int to = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);  // a reading end cannot be written to
+  int to = int(libc.syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_NONBLOCK | O_CLOEXEC));  // a reading end cannot be written to
   if (to < 0) return false;
   bool all = move_ring_in_front(fd, to);
-  libc.close(to);
+  kernel::close(to);
   return all;
 }
 

@@ -593,6 +593,23 @@ TEST("bytes that came before the first poll are seen by it") {
   wait_exit(child);
 }
 
+TEST("a pipe that was registered before the fork is seen by epoll") {
+  Pipe p;
+  int epfd = CHECK_OK(epoll_create1(0));
+  epoll_event e{EPOLLIN, {}};
+  CHECK_OK(epoll_ctl(epfd, EPOLL_CTL_ADD, p.in, &e));
+  pid_t child = in_child([&] {
+    for (int i = 0; i < 300; i++) write_all(p.out, "x");
+    pause();
+  });
+  for (int i = 0; i < 300; i++) {
+    CHECK_EQ(epoll_wait(epfd, &e, 1, -1), 1);
+    CHECK_EQ(read_exactly(p.in, 1), "x");
+  }
+  CHECK_OK(kill(child, SIGKILL));
+  wait_exit(child);
+}
+
 // ---- signals ------------------------------------------------------------------------------
 
 TEST("a handler interrupts a read that waits; with SA_RESTART it goes on") {
