@@ -32,6 +32,9 @@ int Acceptor::listen(const std::string& path) {
   if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) return -errno;
   path_ = unready;
   if (chmod(unready.c_str(), geteuid() == 0 ? 0666 : 0600) != 0) return -errno;
+  // Every packet tells who sent it: a process may have become somebody else since it connected.
+  int on = 1;
+  if (setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) return -errno;
   if (::listen(socket_.get(), kBacklog) != 0) return -errno;
   if (rename(unready.c_str(), path.c_str()) != 0) return -errno;
   path_ = path;

@@ -24,6 +24,10 @@ void DirectoryRegion::set_port(uint16_t port, bool listened) {
   set_bit(region_->ports[port / 64], port % 64, listened);
 }
 
+void DirectoryRegion::set_name(uint32_t name_bit, bool listened) {
+  set_bit(region_->names[name_bit / 64], name_bit % 64, listened);
+}
+
 void DirectoryRegion::set_alive(shm::DomainId domain, bool alive) {
   set_bit(region_->alive[domain / 64], domain % 64, alive);
 }

@@ -14,6 +14,7 @@ class DirectoryRegion {
   int fd() const { return fd_.get(); }
 
   void set_port(uint16_t port, bool listened);
+  void set_name(uint32_t name_bit, bool listened);
   void set_alive(shm::DomainId domain, bool alive);
   // With the full fence after it that Directory::waited needs.
   void set_waited(uint32_t listener, bool waited);

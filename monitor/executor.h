@@ -4,6 +4,7 @@
 #include "monitor/core/coordinator_core.h"
 #include "monitor/directory.h"
 #include "monitor/listen_policy.h"
+#include "monitor/name_table.h"
 #include "monitor/post.h"
 #include "monitor/watcher.h"
 
@@ -12,8 +13,8 @@ namespace sluice::monitor {
 class Executor : public core::Actions {
  public:
   Executor(core::CoordinatorCore& core, Clients& clients, Post& post, DirectoryRegion& directory,
-           Watcher& watcher)
-      : core_(core), clients_(clients), post_(post), directory_(directory), watcher_(watcher) {}
+           Watcher& watcher, NameTable& names)
+      : core_(core), clients_(clients), post_(post), directory_(directory), watcher_(watcher), names_(names) {}
 
   void reply(DomainId to, const shm::Message& message) override;
   void revoke(DomainId to, core::ListenerId listener) override;
@@ -21,6 +22,8 @@ class Executor : public core::Actions {
   void ring(DomainId domain) override;
   void reconsider(DomainId to, core::ListenerId listener) override;
   void set_port(uint16_t port, bool listened) override { directory_.set_port(port, listened); }
+  void set_name(uint32_t name_bit, bool listened) override { directory_.set_name(name_bit, listened); }
+  void forget_name(core::ListenerId listener) override { names_.forget(listener); }
   void set_alive(DomainId domain, bool alive) override { directory_.set_alive(domain, alive); }
   void set_waited(core::ListenerId listener, bool waited) override { directory_.set_waited(listener, waited); }
   void watch(DomainId domain, int32_t pid) override { watcher_.watch(domain, pid); }
@@ -34,6 +37,7 @@ class Executor : public core::Actions {
   Post& post_;
   DirectoryRegion& directory_;
   Watcher& watcher_;
+  NameTable& names_;
   ListenPolicy policy_;
 };
 

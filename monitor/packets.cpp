@@ -17,6 +17,9 @@ void take_control(msghdr& m, InPacket& packet) {
       ucred credentials;
       memcpy(&credentials, CMSG_DATA(c), sizeof credentials);
       packet.pid = credentials.pid;
+      packet.uid = credentials.uid;
+      packet.gid = credentials.gid;
+      packet.has_credentials = true;
     }
     if (c->cmsg_type != SCM_RIGHTS) continue;
     std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -48,19 +51,20 @@ void Packets::receive_some(Client& client) {
 }
 
 Packets::Received Packets::receive(const Client& client, InPacket& packet) {
-  iovec part{&packet.header, sizeof packet.header};
+  iovec parts[2] = {{&packet.header, sizeof packet.header}, {&packet.body, sizeof packet.body}};
   // Room for what is expected; the kernel closes descriptors beyond that.
   alignas(cmsghdr) char
       control[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))];
   msghdr m{};
-  m.msg_iov = &part;
-  m.msg_iovlen = 1;
+  m.msg_iov = parts;
+  m.msg_iovlen = 2;
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   ssize_t n = recvmsg(client.socket.get(), &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kEnd;
   take_control(m, packet);
-  bool is_whole = n == ssize_t(sizeof packet.header) && !(m.msg_flags & MSG_TRUNC);
+  packet.has_body = n == ssize_t(sizeof packet.header + sizeof packet.body);
+  bool is_whole = (n == ssize_t(sizeof packet.header) || packet.has_body) && !(m.msg_flags & MSG_TRUNC);
   return is_whole && packet.header.magic == shm::kMagic ? Received::kPacket : Received::kEnd;
 }
 
@@ -81,6 +85,12 @@ void Packets::dispatch(Client& client, InPacket& packet) {
       return registrar_.region(client, packet);
     case shm::kAnnouncePair:
       return registrar_.announce_pair(client, packet);
+    case shm::kListenName:
+      return name_service_.listen(client, packet);
+    case shm::kName:
+      return name_service_.name(client, packet);
+    case shm::kChannel:
+      return name_service_.channel(client, packet);
     case shm::kSync:
       return post_.send(client, make_packet(shm::kSync));
     default:

@@ -1,6 +1,7 @@
 // What arrives on the clients' sockets: receives packets and hands each to whom it concerns.
 #pragma once
 
+#include "monitor/name_service.h"
 #include "monitor/registrar.h"
 #include "monitor/text_service.h"
 
@@ -8,8 +9,8 @@ namespace sluice::monitor {
 
 class Packets {
  public:
-  Packets(Clients& clients, Post& post, Registrar& registrar, TextService& texts)
-      : clients_(clients), post_(post), registrar_(registrar), texts_(texts) {}
+  Packets(Clients& clients, Post& post, Registrar& registrar, NameService& names, TextService& texts)
+      : clients_(clients), post_(post), registrar_(registrar), name_service_(names), texts_(texts) {}
 
   // The socket has something, or takes something again, or has ended.
   void serve(Client& client, uint32_t events);
@@ -23,6 +24,7 @@ class Packets {
   Clients& clients_;
   Post& post_;
   Registrar& registrar_;
+  NameService& name_service_;
   TextService& texts_;
 };
 

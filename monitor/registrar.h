@@ -15,6 +15,10 @@ struct InPacket {
   shm::Packet header;
   std::vector<Descriptor> fds;
   int32_t pid = 0;  // SCM_CREDENTIALS, 0 if there were none
+  uint32_t uid = 0, gid = 0;
+  bool has_credentials = false;
+  shm::NameBody body{};
+  bool has_body = false;
 };
 
 class Registrar {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -57,6 +58,14 @@ uint64_t queued(uint64_t tail, uint64_t head) {
   return tail < head ? 0 : std::min(tail - head, kMostQueued);
 }
 
+// As ss(8) shows them: an abstract name begins with @, and other bytes that do not print likewise.
+std::string text_of(const Name* name) {
+  if (name == nullptr) return "(closed)";
+  std::string text = name->bytes;
+  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 127; }, '@');
+  return text;
+}
+
 std::string text_of(const shm::SocketName& name) {
   core::Address a;
   std::copy(std::begin(name.address), std::end(name.address), a.bytes);
@@ -78,7 +87,7 @@ const char* state_of(uint32_t mine, uint32_t peers, bool peer_attached) {
 // Lists the sockets of one region's writer.
 class Lister {
  public:
-  Lister(Clients& clients, Json& out) : clients_(clients), out_(out) {}
+  Lister(Clients& clients, const NameTable& names, Json& out) : clients_(clients), names_(names), out_(out) {}
 
   void list(const PairKey& key, const PairRegion& region, const PairRegion* opposite) {
     int fd = region.fd.get(), peer_fd = opposite == nullptr ? -1 : opposite->fd.get();
@@ -95,7 +104,7 @@ class Lister {
   Json process(DomainId domain) {
     Client* c = clients_.by_domain(domain);
     if (c == nullptr) return {{"domain", domain}, {"pid", 0}, {"command", "?"}};
-    auto& name = names_[c->pid];
+    auto& name = commands_[c->pid];
     if (name.empty()) name = command_of(c->pid);
     return {{"domain", domain}, {"pid", c->pid}, {"command", name}};
   }
@@ -110,14 +119,17 @@ class Lister {
     const shm::Slot& named = initiated ? mine : peers;
     const shm::SocketName& local = initiated ? named.initiator : named.acceptor;
     const shm::SocketName& peer = initiated ? named.acceptor : named.initiator;
+    bool is_unix = named.acceptor.family == AF_UNIX;
+    std::string name = is_unix ? text_of(names_.by_key(std::bit_cast<shm::UnixKey>(named.acceptor.address))) : "";
     uint64_t peer_tail = attached ? value(peers.tail) : 0;
     uint64_t peer_head = attached ? value(peers.head) : 0;
     out_.push_back(
         {{"state", state_of(value(mine.state), attached ? value(peers.state) : 0, attached)},
          {"recv_q", queued(peer_tail, value(mine.head))},
          {"send_q", queued(value(mine.tail), peer_head)},
-         {"local", text_of(local)},
-         {"peer", text_of(peer)},
+         {"local", !is_unix ? text_of(local) : initiated ? "*" : name},
+         {"peer", !is_unix ? text_of(peer) : initiated ? name : "*"},
+         {"family", is_unix ? "unix" : "inet"},
          {"process", process(holder_of(mine, key.writer))},
          {"peer_process", process(holder_of(peers, key.reader))}});
   }
@@ -131,12 +143,13 @@ class Lister {
   }
 
   Clients& clients_;
+  const NameTable& names_;
   Json& out_;
   SlotReader mine_, peers_;
-  std::unordered_map<int32_t, std::string> names_;
+  std::unordered_map<int32_t, std::string> commands_;
 };
 
-void list_listeners(Clients& clients, core::CoordinatorCore& core, Lister& lister, Json& out) {
+void list_listeners(Clients& clients, core::CoordinatorCore& core, const NameTable& names, Lister& lister, Json& out) {
   clients.for_each([&](const Client& c) {
     if (c.domain == shm::kNobody) return;
     core.for_each_listener_of(c.domain, [&](const core::Listener& l, shm::AcceptorRole role) {
@@ -148,8 +161,9 @@ void list_listeners(Clients& clients, core::CoordinatorCore& core, Lister& liste
       out.push_back({{"state", "LISTEN"},
                      {"recv_q", 0},
                      {"send_q", l.backlog},
-                     {"local", text_of(name)},
-                     {"peer", "*:*"},
+                     {"local", l.is_name() ? text_of(names.by_listener(l.id)) : text_of(name)},
+                     {"peer", l.is_name() ? "*" : "*:*"},
+                     {"family", l.is_name() ? "unix" : "inet"},
                      {"role", kRoles[uint32_t(role)]},
                      {"process", lister.process(c.domain)}});
     });
@@ -160,8 +174,8 @@ void list_listeners(Clients& clients, core::CoordinatorCore& core, Lister& liste
 
 std::string SocketList::json() const {
   Json out = Json::array();
-  Lister lister(clients_, out);
-  list_listeners(clients_, core_, lister, out);
+  Lister lister(clients_, names_, out);
+  list_listeners(clients_, core_, names_, lister, out);
   for (const auto& [key, region] : pairs_.all()) lister.list(key, region, pairs_.opposite(key));
   return out.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -6,14 +6,15 @@
 
 #include "monitor/clients.h"
 #include "monitor/core/coordinator_core.h"
+#include "monitor/name_table.h"
 #include "monitor/pair_regions.h"
 
 namespace sluice::monitor {
 
 class SocketList {
  public:
-  SocketList(Clients& clients, core::CoordinatorCore& core, const PairRegions& pairs)
-      : clients_(clients), core_(core), pairs_(pairs) {}
+  SocketList(Clients& clients, core::CoordinatorCore& core, const PairRegions& pairs, const NameTable& names)
+      : clients_(clients), core_(core), pairs_(pairs), names_(names) {}
 
   std::string json() const;
 
@@ -21,6 +22,7 @@ class SocketList {
   Clients& clients_;
   core::CoordinatorCore& core_;
   const PairRegions& pairs_;
+  const NameTable& names_;
 };
 
 }  // namespace sluice::monitor

@@ -27,21 +27,26 @@ namespace {
 constexpr uint64_t kRetryNs = 10'000'000;
 constexpr int64_t kReplyMs = 500;
 
-int send_packet(int socket, const Packet& p, const int* fds, int count) {
-  iovec iov{const_cast<Packet*>(&p), sizeof p};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))];
+void put_control(msghdr& m, char* control, int type, const void* data, size_t bytes) {
+  auto* c = reinterpret_cast<cmsghdr*>(control + m.msg_controllen);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = type;
+  c->cmsg_len = CMSG_LEN(bytes);
+  memcpy(CMSG_DATA(c), data, bytes);
+  m.msg_control = control;
+  m.msg_controllen += CMSG_SPACE(bytes);
+}
+
+// `who`: as what we send it, which the kernel checks; null: as what we are.
+int send_packet(int socket, const Packet& p, const int* fds, int count, const ucred* who = nullptr,
+                const NameBody* body = nullptr) {
+  iovec iov[2] = {{const_cast<Packet*>(&p), sizeof p}, {const_cast<NameBody*>(body), sizeof *body}};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))] = {};
   msghdr m{};
-  m.msg_iov = &iov;
-  m.msg_iovlen = 1;
-  if (count > 0) {
-    m.msg_control = control;
-    m.msg_controllen = CMSG_SPACE(size_t(count) * sizeof(int));
-    cmsghdr* c = CMSG_FIRSTHDR(&m);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(size_t(count) * sizeof(int));
-    memcpy(CMSG_DATA(c), fds, size_t(count) * sizeof(int));
-  }
+  m.msg_iov = iov;
+  m.msg_iovlen = body != nullptr ? 2 : 1;
+  if (count > 0) put_control(m, control, SCM_RIGHTS, fds, size_t(count) * sizeof(int));
+  if (who != nullptr) put_control(m, control, SCM_CREDENTIALS, who, sizeof *who);
   ssize_t n;
   do n = kernel::sendmsg(socket, &m, MSG_NOSIGNAL);
   while (n < 0 && errno == EINTR);
@@ -50,11 +55,11 @@ int send_packet(int socket, const Packet& p, const int* fds, int count) {
 
 // 0, or -errno (-ENOTCONN at the end). Descriptors arrive at high numbers.
 int receive_packet(int socket, ReceivedPacket& out, int flags) {
-  iovec iov{&out.packet, sizeof out.packet};
+  iovec iov[2] = {{&out.packet, sizeof out.packet}, {&out.body, sizeof out.body}};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))];
   msghdr m{};
-  m.msg_iov = &iov;
-  m.msg_iovlen = 1;
+  m.msg_iov = iov;
+  m.msg_iovlen = 2;
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   out.fd_count = 0;
@@ -73,7 +78,8 @@ int receive_packet(int socket, ReceivedPacket& out, int flags) {
     }
   }
   if (n == 0) return -ENOTCONN;
-  bool sound = n == ssize_t(sizeof(Packet)) && out.packet.magic == kMagic;
+  out.has_body = n == ssize_t(sizeof(Packet) + sizeof(NameBody));
+  bool sound = (n == ssize_t(sizeof(Packet)) || out.has_body) && out.packet.magic == kMagic;
   return sound ? 0 : -EPROTO;
 }
 
@@ -339,6 +345,41 @@ int CoordinatorLink::exchange_region(DomainId peer, uint32_t generation, int reg
   }
   peer_pid = r.packet.value;
   return r.fds[0];
+}
+
+int64_t CoordinatorLink::announce_name(int listening, int file, int backlog, bool only_holder) {
+  if (!ensure()) return -ENOTCONN;
+  int fds[2] = {listening, file};
+  Packet p = make_packet(kListenName, self_, uint32_t(backlog), only_holder);
+  int error = send_packet(socket_, p, fds, file >= 0 ? 2 : 1);
+  ReceivedPacket r;
+  if (error != 0) return error;
+  if (!wait_for_packet(kListening, r)) return -ENOTCONN;
+  return r.packet.status != 0 ? -int64_t{r.packet.status} : int64_t{r.packet.value};
+}
+
+int CoordinatorLink::ask_name(int file, const ucred& who, NameBody& body) {
+  if (!ensure()) return -ENOTCONN;
+  Packet p = make_packet(kName, self_);
+  int error = file >= 0 ? send_packet(socket_, p, &file, 1, &who) : send_packet(socket_, p, nullptr, 0, &who, &body);
+  ReceivedPacket r;
+  if (error != 0) return error;
+  if (!wait_for_packet(kNamed, r)) return -ENOTCONN;
+  if (r.packet.status != 0) return -int(r.packet.status);
+  if (!r.has_body || r.body.name_bytes > sizeof r.body.name) return -EPROTO;
+  body = r.body;
+  return 0;
+}
+
+int CoordinatorLink::pass_channel(DomainId peer, uint32_t generation, uint32_t slot, uint32_t slot_generation, int end) {
+  if (!ensure()) return -ENOTCONN;
+  Packet p = make_packet(kChannel, peer, generation, slot);
+  p.reserved = slot_generation;
+  int error = send_packet(socket_, p, &end, 1);
+  ReceivedPacket r;
+  if (error != 0) return error;
+  if (!wait_for_packet(kChannelPassed, r)) return -ENOTCONN;
+  return -int(r.packet.status);
 }
 
 void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t peer_pid) {

@@ -2,6 +2,8 @@
 // the replies. Everything under control_lock.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstdint>
 
 #include "shm/layout.h"
@@ -16,6 +18,8 @@ struct ReceivedPacket {
   shm::Packet packet;
   int fds[shm::kMaxPacketFds];
   int fd_count;
+  shm::NameBody body;
+  bool has_body;
 };
 
 class CoordinatorLink {
@@ -39,6 +43,14 @@ class CoordinatorLink {
 
   // Hands out a region of ours for `peer`; returns the peer's bell or -errno.
   [[nodiscard]] int exchange_region(shm::DomainId peer, uint32_t generation, int region, uint32_t& peer_pid);
+  // A listener of AF_UNIX; `file`: its own, O_PATH, or -1. Its id or -errno.
+  [[nodiscard]] int64_t announce_name(int listening, int file, int backlog, bool only_holder);
+  // Whether we may connect to the socket whose `file` (O_PATH) we can reach, or, with -1, that has
+  // body.name as its abstract name; as what is in `who`. 0 and the answer in `body`, or -errno.
+  [[nodiscard]] int ask_name(int file, const ucred& who, shm::NameBody& body);
+  // Hands the peer its end of a socket. Where it goes is said as in kChannel. 0 or -errno.
+  [[nodiscard]] int pass_channel(shm::DomainId peer, uint32_t generation, uint32_t slot, uint32_t slot_generation,
+                                 int end);
   void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
 
   // To a new coordinator: a region that may have been lost with the old one.

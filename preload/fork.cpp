@@ -17,6 +17,7 @@
 #include "preload/routes.h"
 #include "preload/shell.h"
 #include "preload/sleep.h"
+#include "preload/unix_name.h"
 
 namespace sluice::preload {
 
@@ -54,6 +55,7 @@ void in_child() {
   renew_bell();
   forget_all_routes();
   forget_ports();
+  forget_names();
   for (TcpSocket* l = listeners; l != nullptr; l = l->next_listener) {
     l->only_holder = false;
     l->accepts = false;

@@ -12,10 +12,10 @@ namespace sluice::preload {
 namespace {
 
 // Never closed, never connected. Kept over fork; exec closes them.
-std::atomic<int> prototypes[2] = {-1, -1};
+std::atomic<int> prototypes[3] = {-1, -1, -1};
 
 int prototype(int family) {
-  std::atomic<int>& p = prototypes[family == AF_INET6];
+  std::atomic<int>& p = prototypes[family == AF_INET6 ? 1 : family == AF_UNIX ? 2 : 0];
   int fd = p.load(std::memory_order_acquire);
   if (fd >= 0) return fd;
   Guard guard(control_lock);
@@ -30,6 +30,7 @@ int prototype(int family) {
 void set_int(int fd, int level, int name, int value) { libc.setsockopt(fd, level, name, &value, sizeof value); }
 
 void repeat_options(int fd, const TcpSocket& s) {
+  if (s.pass_credentials) set_int(fd, SOL_SOCKET, SO_PASSCRED, 1);
   if (s.nodelay) set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (s.cork) set_int(fd, IPPROTO_TCP, TCP_CORK, 1);
   if (s.receive_low > 1) set_int(fd, SOL_SOCKET, SO_RCVLOWAT, s.receive_low);

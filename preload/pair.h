@@ -2,6 +2,8 @@
 // between the two.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstdint>
 
 #include "preload/mutex.h"
@@ -43,6 +45,19 @@ class Pair {
   void keep_offer(int region) { offer_ = region; }
   int offer() const { return offer_; }
   void forget_offer();
+
+  // ---- who the peer is at our listeners of AF_UNIX, as the coordinator has said
+  struct Admission {
+    uint64_t ticket;  // 0: free entry
+    uint32_t listener;
+    ucred who;
+  };
+  const Admission* admission(uint64_t ticket) const {
+    for (const Admission& a : admissions_)
+      if (a.ticket == ticket) return &a;
+    return nullptr;
+  }
+  const Admission* put_admission(const Admission& a) { return &(admissions_[next_admission_++ % kAdmissions] = a); }
 
   // ---- connections
   TcpSocket* socket_at(uint32_t slot) const { return sockets_[slot]; }
@@ -106,6 +121,8 @@ class Pair {
     return self_ < peer_ ? 0 : 1;
   }
 
+  static constexpr uint32_t kAdmissions = 4;
+
   shm::DomainId self_;
   shm::DomainId peer_;
   uint32_t generation_;
@@ -129,6 +146,8 @@ class Pair {
   uint32_t next_slot_ = 0;
   Mutex ring_lock_;
   uint32_t free_ring_count_[4] = {};
+  Admission admissions_[kAdmissions] = {};
+  uint32_t next_admission_ = 0;
   uint32_t next_page_ = shm::kHeapOffset / shm::kPageBytes;
 };
 

@@ -83,6 +83,8 @@ Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener,
   return ask(to, avoid, avoid_listener, why);
 }
 
+namespace {
+
 bool has_room(Route& r) {
   if (r.begun <= r.backlog) return true;
   r.begun = 0;
@@ -95,6 +97,15 @@ bool has_room(Route& r) {
     if (!accepted && !socket->dead && !socket->left_behind) ++r.begun;
   }
   return r.begun <= r.backlog;
+}
+
+}  // namespace
+
+bool takes_one_more(Route& r, Fallback& why) {
+  why = Fallback::kNoListener;
+  if (!r.pair->peer_lives()) return false;
+  why = Fallback::kBacklogFull;
+  return has_room(r);
 }
 
 void forget_routes(uint32_t listener) {
@@ -131,7 +142,10 @@ uint16_t take_port() {
   return free_ports[ports_given++ % 65536];
 }
 
-void give_port(uint16_t port) { free_ports[ports_back++ % 65536] = port; }
+// 0: there was none, as on AF_UNIX.
+void give_port(uint16_t port) {
+  if (port != 0) free_ports[ports_back++ % 65536] = port;
+}
 
 void forget_ports() { ports_given = ports_back = 0; }
 

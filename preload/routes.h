@@ -24,8 +24,8 @@ struct Route {
 // connection away, with the listener it was for. Null with `why` set: take the kernel.
 Route* find_route(const shm::SocketName& to, shm::DomainId avoid, uint32_t avoid_listener, shm::Fallback& why);
 
-// Whether one more connection may wait for accept() there.
-bool has_room(Route& r);
+// Whether one more connection may wait for accept() there, and somebody lives who might.
+bool takes_one_more(Route& r, shm::Fallback& why);
 
 void forget_routes(uint32_t listener);
 void forget_routes_to(const Pair& p);

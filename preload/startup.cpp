@@ -28,7 +28,9 @@ int int_option(int fd, int name) {
 
 // A listener that was passed on over exec becomes ours when the program shows interest in it.
 void inherit_listener(int fd) {
-  if (int_option(fd, SO_ACCEPTCONN) != 1 || int_option(fd, SO_PROTOCOL) != IPPROTO_TCP) return;
+  if (int_option(fd, SO_ACCEPTCONN) != 1) return;
+  bool unix_stream = int_option(fd, SO_DOMAIN) == AF_UNIX && int_option(fd, SO_TYPE) == SOCK_STREAM;
+  if (!unix_stream && int_option(fd, SO_PROTOCOL) != IPPROTO_TCP) return;
   Guard guard(control_lock);
   TcpSocket* s = create_socket(int_option(fd, SO_DOMAIN));
   if (s == nullptr) return;

@@ -139,6 +139,8 @@ bool Waiting::name_listener(TcpSocket& s) {
   m.type = kConnect;
   memcpy(&m.words[0], s.remote.address, sizeof s.remote.address);
   m.words[2] = s.remote.port | uint64_t{s.remote.family} << 16;
+  if (s.is_unix() && !s.ask_again()) return false;
+  if (s.is_unix()) memcpy(&m.words[0], s.remote.address, sizeof s.remote.address);
   if (coordinator.call(m) != 0) return false;
   s.waiting.listener = uint32_t(m.words[0] >> 32);
   s.waiting.incarnation = coordinator.incarnation();

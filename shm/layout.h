@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -90,10 +90,33 @@ enum Wants : uint32_t {
 };
 
 struct SocketName {
-  uint8_t address[16];  // IPv6 form; IPv4 is v4-mapped
-  uint16_t port;        // host order
-  uint16_t family;      // AF_INET or AF_INET6: as the owner of the name sees it
+  uint8_t address[16];  // IPv6 form; IPv4 is v4-mapped. AF_UNIX: a UnixKey, or the initiator's ticket
+  uint16_t port;        // host order; AF_UNIX: 0
+  uint16_t family;      // AF_INET, AF_INET6 or AF_UNIX: as the owner of the name sees it
 };
+
+// Names a socket of AF_UNIX: the inode of its file; or, with kAbstractDevice, what the coordinator
+// calls its abstract name, with the hash of that name in the low half.
+struct UnixKey {
+  uint64_t device;
+  uint64_t inode;
+  bool operator==(const UnixKey&) const = default;
+};
+inline constexpr uint64_t kAbstractDevice = ~uint64_t{0};
+static_assert(sizeof(UnixKey) == sizeof(SocketName::address));
+
+inline constexpr uint32_t kNameBits = 4096;  // of Directory::names
+
+inline uint32_t hash_of_name(const char* name, std::size_t bytes) {  // FNV-1a
+  uint32_t h = 2166136261u;
+  for (std::size_t i = 0; i < bytes; ++i) h = (h ^ uint8_t(name[i])) * 16777619u;
+  return h;
+}
+
+inline uint32_t name_bit(const UnixKey& k) {
+  if (k.device == kAbstractDevice) return uint32_t(k.inode) % kNameBits;
+  return uint32_t(((k.inode ^ k.device << 17) * 0x9e37'79b9'7f4a'7c15u) >> 40) % kNameBits;
+}
 
 // One side of one connection. The connection has the same index in A->B and B->A; even
 // indexes belong to the domain with the smaller id to give out, odd ones to the other.
@@ -105,12 +128,14 @@ struct alignas(kCacheLine) Slot {
   Shared<uint32_t> wants;       // Wants bits
   Shared<uint32_t> doorbell;    // futex word for the peer's sleeping threads
   Shared<uint32_t> switches;    // rings[switches & 1] is the newest
-  uint32_t reserved;
+  // Messages with ancillary data that were sent; each counted before its bytes are published.
+  Shared<uint32_t> ancillaries;
   RingRef rings[2];
   // Line 1, written when this side receives.
   alignas(kCacheLine) Shared<uint64_t> head;  // bytes consumed of the opposite direction
   Shared<uint32_t> send_lock;                 // used only between processes that share by fork
   Shared<uint32_t> receive_lock;
+  Shared<uint32_t> ancillaries_taken;         // of the opposite direction
   // Line 2, written by the initiator before it announces the connection.
   alignas(kCacheLine) uint32_t listener;
   SocketName initiator;
@@ -189,11 +214,12 @@ enum class Fallback : uint32_t {
   kNoMemory,       // region, slots or ring memory exhausted
   kRefused,        // policy
   kOption,         // the socket carries something only the kernel does
+  kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams, records
   kCount,
 };
 inline constexpr const char* kFallbackNames[] = {"no_listener", "no_acceptor", "no_coordinator",
                                                  "backlog_full", "no_ports", "no_memory",
-                                                 "refused", "option"};
+                                                 "refused", "option", "type"};
 static_assert(sizeof(kFallbackNames) / sizeof(*kFallbackNames) == uint32_t(Fallback::kCount));
 
 struct ClientRegion {
@@ -234,6 +260,11 @@ struct Directory {
   // By a listener's index: connections wait at it, and all who accept there are busy. Whoever
   // goes to sleep there looks, after the full fence, and says kIdle.
   alignas(kCacheLine) Shared<uint64_t> waited[kMaxListeners / 64];
+  // By name_bit: listeners of AF_UNIX, in any namespace.
+  alignas(kCacheLine) Shared<uint64_t> names[kNameBits / 64];
+  bool has_name(uint32_t bit) const {
+    return names[bit / 64].load(std::memory_order_acquire) >> (bit % 64) & 1;
+  }
   bool has_port(uint16_t p) const {
     return ports[p / 64].load(std::memory_order_acquire) >> (p % 64) & 1;
   }

@@ -25,7 +25,8 @@ enum MessageType : uint16_t {
   // words 0: listener id; 1: AcceptorRole. No reply.
   kAcceptor,
   // words 0,1: destination; 2: port | family << 16; 3: 1 to ask for a grant;
-  // 4: a listener to avoid on this domain << 32 (after kRedirect), else 0.
+  // 4: a listener to avoid on this domain << 32 (after kRedirect), else 0. With port 0 and AF_UNIX,
+  // words 0,1 are a UnixKey that kNamed has told the sender; EACCES: kName has to be asked (again).
   // Reply: status 0, ENOENT (no listener), EAGAIN (no acceptor), EACCES (policy).
   // Words 0: acceptor's domain | listener id << 32; 1: backlog | granted << 32;
   // 2,3: the acceptor's address as connected to; 4: the acceptor's pid.
@@ -48,6 +49,10 @@ enum MessageType : uint16_t {
   // sender waits as by kWaiting. EBUSY: only the one where it waits already. ENOENT: the listener is
   // another one, or gone.
   kMove,
+  // words 0: a domain that connects to a listener of AF_UNIX that the sender holds; 1: its ticket.
+  // Reply words 0: listener id; 1: pid | uid << 32; 2: gid, as they were when it got the ticket.
+  // ENOENT: no such ticket. Those of the dead hold on.
+  kWho,
 };
 
 enum ListenFlags : uint32_t { kListenV6Only = 1, kListenReusePort = 2 };
@@ -91,6 +96,21 @@ enum PacketType : uint16_t {
   kReconsider,
   // Client -> coordinator and back, after all that the coordinator sent before.
   kSync,
+  // Client -> coordinator: listens on a socket of AF_UNIX. fds: that socket, and if it has a file, that
+  // file (O_PATH), in case the coordinator may not ask the kernel. value: backlog; value2: 1 if this
+  // process is the only one that holds the socket. Answer: kListening.
+  kListenName,
+  kListening,  // status: 0, EINVAL, EACCES, ENOSPC. value: listener id
+  // Client -> coordinator: would connect to a socket of AF_UNIX, and shows that it may. fds: its file
+  // (O_PATH), which proves that the path could be searched; or none, and the abstract name follows in a
+  // NameBody. With SCM_CREDENTIALS: effective ids. Answer: kNamed.
+  kName,
+  kNamed,  // status: 0, ENOENT, EACCES, ENOSPC. A NameBody follows.
+  // Client -> coordinator -> peer: a socket for the ancillary data that the sender sends along with
+  // the bytes of one connection. fds: the peer's end. domain: peer (then: sender); value: generation
+  // of the pair; value2: slot; reserved: generation of the slot. Answer: kChannelPassed, status 0, ESRCH.
+  kChannel,
+  kChannelPassed,
   // `sluice` -> coordinator. Answer: kText packets, whose text follows the header; an empty one
   // is the last. status: EPROTO, EPERM.
   kStatus = 64,   // JSON. value: 1 if a client is about to come, so that --linger waits for it
@@ -110,6 +130,18 @@ struct Packet {
   uint32_t reserved;
 };
 static_assert(sizeof(Packet) == 32);
+
+// Follows the header of kName (name only) and kNamed.
+struct NameBody {
+  UnixKey key;
+  uint64_t ticket;  // in the slots of connections to this listener: SocketName::address
+  int32_t pid;      // who called listen(2), as SO_PEERCRED tells
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t name_bytes;
+  char name[112];   // of sun_path, as bound
+};
+static_assert(sizeof(NameBody) == 152);
 inline constexpr int kMaxPacketFds = 4;
 inline constexpr uint32_t kOfferedBefore = 1;  // see kRegion
 

@@ -23,9 +23,13 @@ class Actions {
 
   // The directory's bitmaps.
   virtual void set_port(uint16_t port, bool listened) = 0;
+  virtual void set_name(uint32_t name_bit, bool listened) = 0;
   virtual void set_alive(DomainId domain, bool alive) = 0;
   // What is looked at after this returns is newer than this (a full fence).
   virtual void set_waited(ListenerId listener, bool waited) = 0;
+
+  // Nobody listens under this name any more.
+  virtual void forget_name(ListenerId listener) = 0;
 
   // Start or stop waiting for the end of a process that has not registered with this
   // coordinator; when it ends, or has ended, CoordinatorCore::remove(domain).

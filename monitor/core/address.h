@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "shm/layout.h"
+
 namespace sluice::monitor::core {
 
 struct Address {
@@ -21,6 +23,10 @@ inline Address address_of(uint64_t first, uint64_t second) {
   return std::bit_cast<Address>(AddressWords{first, second});
 }
 inline AddressWords words_of(const Address& a) { return std::bit_cast<AddressWords>(a); }
+
+// A name of AF_UNIX takes the place of an address; its port is 0.
+inline Address address_of(const shm::UnixKey& k) { return std::bit_cast<Address>(k); }
+inline shm::UnixKey key_of(const Address& a) { return std::bit_cast<shm::UnixKey>(a); }
 
 inline constexpr Address v4(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
   return {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d}};

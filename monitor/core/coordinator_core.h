@@ -33,6 +33,12 @@ class CoordinatorCore {
   // A domain died: tells its neighbours, frees what it had. Harmless for absent ones.
   void remove(DomainId domain);
 
+  // `from` listens on a socket of AF_UNIX called `key`. 0: no room.
+  ListenerId listen_name(DomainId from, const shm::UnixKey& key, uint32_t backlog, shm::AcceptorRole role);
+  // `from` has shown that it may connect to that listener, as this user. Its ticket for there; 0: there
+  // is no such listener in its namespace, or no room.
+  uint64_t admit_to(DomainId from, ListenerId listener, uint32_t uid, uint32_t gid);
+
   // Two domains are about to share regions. 0, or ESRCH, EACCES, ENOMEM.
   int pair(DomainId a, DomainId b);
   // `domain` shares regions with `peer` from before the coordinator restarted.
@@ -58,6 +64,13 @@ class CoordinatorCore {
   using Members = Relation<Role, kMaxMemberships>;
   struct Nothing {};
   using Grants = Relation<Nothing, kMaxGrants>;
+  // Who may connect to which name, and as whom. Outlives the domain, whose last words may still wait
+  // to be accepted, until another one gets its id or the table is full.
+  struct Admission {
+    uint64_t ticket;
+    uint32_t uid, gid;
+  };
+  using Admissions = Relation<Admission, kMaxAdmissions>;
   // Who waits where; the payload is the place in the line.
   using Waiters = Relation<int64_t, kMaxWaiters>;
   struct Candidate {
@@ -79,6 +92,7 @@ class CoordinatorCore {
   void wait(DomainId from, const shm::Message& m);
   void idle(DomainId from, const shm::Message& m);
   void move(DomainId from, const shm::Message& m);
+  void who(DomainId from, const shm::Message& m);
   void answer(DomainId to, const shm::Message& request, uint16_t status);
 
   bool is_foreign(const Listener& wanted);
@@ -90,6 +104,7 @@ class CoordinatorCore {
   void close_if_unheld(Listener& l);
   void change_role(Members::Entry& member, Role role);
   bool is_only_member(Index listener);
+  bool is_admitted(DomainId d, const Listener& l) { return admissions_.find(d, listeners_.index(l)) != nullptr; }
 
   bool gather(const Destination& to);
   void gather_role(const Destination& to, int best, Role role);
@@ -106,7 +121,10 @@ class CoordinatorCore {
   bool call_next(const Listener& l, DomainId except);
   bool grant(DomainId to, const Listener& l);
   void revoke_grants(const Listener& l);
-  void revoke_port(uint16_t port, uint64_t netns);
+  void revoke_chain(uint32_t chain, uint64_t netns);
+  void drop(Admissions::Entry& admission);
+  void forget_admissions(DomainId domain);
+  void forget_admissions_of_the_dead();
 
   void inherit_listeners(DomainId child, DomainId parent);
   void tell_neighbours(DomainId dead);
@@ -120,6 +138,8 @@ class CoordinatorCore {
   ListenerTable<kMaxListeners> listeners_;
   Members members_;
   Grants grants_;
+  Admissions admissions_;
+  uint64_t next_ticket_;
   Waiters waiters_;
   int64_t line_begin_;  // places before those in use, and after them
   int64_t line_end_;

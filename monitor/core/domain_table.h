@@ -27,6 +27,7 @@ struct Domain {
   DomainId parent;  // kept after death: descent is looked up through the dead
   uint32_t leases;
   uint32_t memberships;
+  uint32_t admissions;      // kept after death, like the admissions themselves
   uint32_t waits;           // listeners at which it has said kWaiting
   uint32_t assigned_sleep;  // the sleep in which it was last chosen to accept
   uint32_t asks;            // a listener at which it accepts when it looks again; 0: none
@@ -54,7 +55,7 @@ class DomainTable {
   }
 
   void take(DomainId id, const Identity& identity, DomainId parent, Presence presence) {
-    domains_[id] = {identity, parent, 0, 0, 0, 0, 0, presence, false};
+    domains_[id] = {identity, parent, 0, 0, 0, 0, 0, 0, presence, false};
   }
 
   bool descends_from(DomainId id, DomainId ancestor) const {

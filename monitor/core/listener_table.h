@@ -1,4 +1,4 @@
-// The accelerated listeners, by id and by port.
+// The accelerated listeners, by id, and by port or name.
 #pragma once
 
 #include "monitor/core/actions.h"
@@ -15,9 +15,15 @@ struct Listener {
   uint32_t flags;  // ListenFlags
   ListenerId id;   // generation << kListenerBits | index: an old id names nobody new
   uint32_t turn;   // for round robin
-  Index next;      // on the same port, in any namespace
-  uint16_t port;
+  Index next;      // in the same chain, in any namespace
+  uint16_t port;   // 0: `address` is a name of AF_UNIX
   bool used;
+
+  bool is_name() const { return port == 0; }
+  uint32_t chain() const { return chain_of(address, port); }
+  static uint32_t chain_of(const Address& a, uint16_t port) {
+    return port != 0 ? port : 65536 + shm::name_bit(key_of(a));
+  }
 
   bool v6only() const { return flags & shm::kListenV6Only; }
   bool reuses_port() const { return flags & shm::kListenReusePort; }
@@ -25,7 +31,7 @@ struct Listener {
   // inet_lookup and inet6_lookup.
   int match(const Address& a) const {
     if (address == a) return 3;
-    if (!wildcard_covers(address, v6only(), a)) return 0;
+    if (is_name() || !wildcard_covers(address, v6only(), a)) return 0;
     return address == kV4Any || !is_v4(a) ? 2 : 1;
   }
   // Whether some destination would match both.
@@ -47,14 +53,14 @@ class ListenerTable {
     slot = l;
     slot.id = generation << kListenerBits | i;
     slot.used = true;
-    slot.next = by_port_[l.port];
-    by_port_[l.port] = i;
+    slot.next = chains_[l.chain()];
+    chains_[l.chain()] = i;
     return &slot;
   }
 
   void destroy(Listener& l) {
     Index i = index(l);
-    Index* link = &by_port_[l.port];
+    Index* link = &chains_[l.chain()];
     while (*link != i) link = &listeners_[*link].next;
     *link = l.next;
     l.used = false;
@@ -70,7 +76,7 @@ class ListenerTable {
 
   Index index(const Listener& l) const { return Index(&l - listeners_); }
   Listener& at(Index i) { return listeners_[i]; }
-  Listener* first_on(uint16_t port) { return from(by_port_[port]); }
+  Listener* first_on(uint32_t chain) { return from(chains_[chain]); }
   Listener* next(const Listener& l) { return from(l.next); }
 
  private:
@@ -79,7 +85,7 @@ class ListenerTable {
 
   Index free_;
   Index used_;
-  Index by_port_[65536];
+  Index chains_[65536 + shm::kNameBits];
   Listener listeners_[kCapacity];
 };
 

@@ -13,6 +13,7 @@ static_assert(std::is_trivially_default_constructible_v<CoordinatorCore>);
 void CoordinatorCore::init(Actions& actions, DomainId first) {
   actions_ = &actions;
   domains_.init(first);
+  next_ticket_ = uint64_t{first} << 32;  // those of an earlier coordinator are others
 }
 
 DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
@@ -21,6 +22,7 @@ DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
   DomainId id = awaited || domains_.is_absent(wanted) ? wanted : domains_.free_id();
   if (id == shm::kNobody) return id;
   if (awaited) actions_->unwatch(id);
+  forget_admissions(id);
   domains_.take(id, identity, shm::kNobody, Presence::kPresent);
   ++present_;
   actions_->set_alive(id, true);
@@ -33,6 +35,7 @@ DomainId CoordinatorCore::reserve(DomainId parent) {
   if (id == shm::kNobody) return id;
   Identity identity = domains_[parent].identity;
   identity.pid = 0;
+  forget_admissions(id);
   domains_.take(id, identity, parent, Presence::kReserved);
   inherit_listeners(id, parent);
   domains_[id].tell_everyone = !adjacency_.inherit(id, parent) || domains_[parent].tell_everyone;
@@ -109,6 +112,7 @@ void CoordinatorCore::announce(DomainId domain, DomainId peer, int32_t peer_pid)
     return;
   }
   if (!is_new) return;
+  forget_admissions(peer);
   domains_.take(peer, {0, 0, peer_pid}, shm::kNobody, Presence::kExpected);
   actions_->set_alive(peer, true);
   actions_->watch(peer, peer_pid);

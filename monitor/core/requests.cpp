@@ -29,6 +29,8 @@ void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
       return idle(sender, request);
     case shm::kMove:
       return move(sender, request);
+    case shm::kWho:
+      return who(sender, request);
     default:
       return answer(sender, request, EOPNOTSUPP);
   }
@@ -84,9 +86,9 @@ Listener* CoordinatorCore::open(const Listener& wanted) {
   Listener* l = listeners_.create(wanted);
   if (l == nullptr) return nullptr;
   ++listeners_count_;
-  actions_->set_port(l->port, true);
+  l->is_name() ? actions_->set_name(shm::name_bit(key_of(l->address)), true) : actions_->set_port(l->port, true);
   // Whoever was granted a neighbour may now mean this one.
-  revoke_port(l->port, l->netns);
+  revoke_chain(l->chain(), l->netns);
   return l;
 }
 
@@ -99,7 +101,7 @@ bool CoordinatorCore::hold(DomainId d, Listener& l, Role role) {
     return false;
   }
   ++domains_[d].memberships;
-  revoke_port(l.port, l.netns);
+  revoke_chain(l.chain(), l.netns);
   return true;
 }
 
@@ -107,7 +109,7 @@ void CoordinatorCore::release(Members::Entry& member) {
   Listener& l = listeners_.at(member.listener);
   --domains_[member.domain].memberships;
   members_.remove(member);
-  revoke_port(l.port, l.netns);
+  revoke_chain(l.chain(), l.netns);
   close_if_unheld(l);
 }
 
@@ -115,9 +117,12 @@ void CoordinatorCore::close_if_unheld(Listener& l) {
   Index i = listeners_.index(l);
   if (members_.first_of_listener(i) != nullptr) return;
   while (auto* w = waiters_.first_of_listener(i)) leave_line(*w);
+  while (auto* a = admissions_.first_of_listener(i)) drop(*a);
   listeners_.destroy(l);
   --listeners_count_;
-  if (listeners_.first_on(l.port) == nullptr) actions_->set_port(l.port, false);
+  bool others = listeners_.first_on(l.chain()) != nullptr;
+  if (l.is_name()) actions_->forget_name(l.id);
+  if (!others) l.is_name() ? actions_->set_name(shm::name_bit(key_of(l.address)), false) : actions_->set_port(l.port, false);
 }
 
 void CoordinatorCore::unlisten(DomainId from, const shm::Message& m) {
@@ -155,10 +160,10 @@ void CoordinatorCore::change_role(Members::Entry& member, Role role) {
   member.payload = role;
   const Listener& l = listeners_.at(member.listener);
   // The only holder begins to accept: the choice stays the same.
-  bool alone = is_only_member(member.listener) && listeners_.first_on(l.port) == &l &&
+  bool alone = is_only_member(member.listener) && listeners_.first_on(l.chain()) == &l &&
                listeners_.next(l) == nullptr;
   if (alone && old == Role::kOnly && role == Role::kAccepts) return;
-  revoke_port(l.port, l.netns);
+  revoke_chain(l.chain(), l.netns);
 }
 
 bool CoordinatorCore::is_only_member(Index listener) {
@@ -169,10 +174,13 @@ bool CoordinatorCore::is_only_member(Index listener) {
 // ---- connect ----------------------------------------------------------------------------
 
 void CoordinatorCore::connect(DomainId from, const shm::Message& m) {
-  Address address = destination(address_of(m.words[0], m.words[1]));
+  Address address = address_of(m.words[0], m.words[1]);
+  if (uint16_t(m.words[2]) != 0) address = destination(address);
   Destination to{address, uint16_t(m.words[2]), domains_[from].identity.netns};
   bool wants_grant = m.words[3] == 1;
   if (!gather(to)) return answer(from, m, ENOENT);
+  if (candidate_count_ > 0 && candidates_[0].listener->is_name() && !is_admitted(from, *candidates_[0].listener))
+    return answer(from, m, EACCES);
   const Candidate* c = choose(low(m.words[4]), high(m.words[4]));
   if (c == nullptr) return answer(from, m, EAGAIN);
   bool granted = wants_grant && candidate_count_ == 1 && grant(from, *c->listener);
@@ -194,7 +202,7 @@ void CoordinatorCore::reply_connected(DomainId to, const shm::Message& request, 
 // Collects the acceptors of the closest listeners. False when nobody listens there.
 bool CoordinatorCore::gather(const Destination& to) {
   int best = 0;
-  for (Listener* l = listeners_.first_on(to.port); l != nullptr; l = listeners_.next(*l)) {
+  for (Listener* l = listeners_.first_on(Listener::chain_of(to.address, to.port)); l != nullptr; l = listeners_.next(*l)) {
     int match = l->netns == to.netns ? l->match(to.address) : 0;
     if (match > best) best = match;
   }
@@ -206,7 +214,7 @@ bool CoordinatorCore::gather(const Destination& to) {
 }
 
 void CoordinatorCore::gather_role(const Destination& to, int best, Role role) {
-  for (Listener* l = listeners_.first_on(to.port); l != nullptr; l = listeners_.next(*l)) {
+  for (Listener* l = listeners_.first_on(Listener::chain_of(to.address, to.port)); l != nullptr; l = listeners_.next(*l)) {
     if (l->netns != to.netns || l->match(to.address) != best) continue;
     Index i = listeners_.index(*l);
     if (role == Role::kOnly && !is_only_member(i)) continue;
@@ -252,8 +260,8 @@ void CoordinatorCore::revoke_grants(const Listener& l) {
   }
 }
 
-void CoordinatorCore::revoke_port(uint16_t port, uint64_t netns) {
-  for (Listener* l = listeners_.first_on(port); l != nullptr; l = listeners_.next(*l))
+void CoordinatorCore::revoke_chain(uint32_t chain, uint64_t netns) {
+  for (Listener* l = listeners_.first_on(chain); l != nullptr; l = listeners_.next(*l))
     if (l->netns == netns) revoke_grants(*l);
 }
 

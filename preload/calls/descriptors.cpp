@@ -153,7 +153,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       if (!connected) break;
       if (argument == nullptr) return -EFAULT;
       if (s.theirs == nullptr) s.reach_peer();
-      *static_cast<int*>(argument) = int(s.outstanding_bytes());
+      *static_cast<int*>(argument) = int(s.is_unix() ? s.unread_bytes() : s.outstanding_bytes());
       return 0;
     default:
       break;

@@ -14,18 +14,24 @@ namespace {
 
 bool is_ours(int family, int type, int protocol) {
   bool inet = family == AF_INET || family == AF_INET6;
+  bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
+  if (family == AF_UNIX) {
+    if (!stream && coordinator.enabled()) coordinator.count_fallback(shm::Fallback::kType);
+    return stream && (protocol == 0 || protocol == AF_UNIX) && coordinator.enabled();
+  }
   return inet && (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP) &&
          coordinator.enabled();
 }
 
 // The last connect went to the kernel, so the next one may: its socket is the kernel's at once,
 // which saves putting one in the place of a placeholder. A guess; either can become either.
-std::atomic<bool> kernel_expected{false};
+std::atomic<bool> expected[2];
+std::atomic<bool>& kernel_expected(int family) { return expected[family == AF_UNIX]; }
 
 // Puts `s` behind a new placeholder, or a kernel socket of its own. The descriptor or -errno, and
 // then `s` is untouched.
 int install(TcpSocket& s, int flags) {
-  bool real = kernel_expected.load(std::memory_order_relaxed);  // a guess
+  bool real = kernel_expected(s.family).load(std::memory_order_relaxed);  // a guess
   int fd = real ? libc.socket(s.family, SOCK_STREAM | flags, 0) : create_placeholder(s.family, flags & SOCK_CLOEXEC);
   if (fd < 0) return real ? -errno : fd;
   s.real = real;
@@ -54,7 +60,7 @@ int create(int family, int type) {
 // The kernel takes the socket over, descriptor and all.
 int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t length) {
   uint32_t released = 0;
-  kernel_expected.store(true, std::memory_order_relaxed);
+  kernel_expected(s.family).store(true, std::memory_order_relaxed);
   {
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
@@ -62,6 +68,26 @@ int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t leng
   }
   while (released-- > 0) s.release();
   return libc.connect(fd, addr, length) == 0 ? 0 : -errno;
+}
+
+// On AF_UNIX it need not be connected; what is shut down then is the kernel's.
+int shut_down_in_kernel(TcpSocket& s, int fd, int how) {
+  uint32_t released = 0;
+  {
+    Guard guard(control_lock);
+    if (int error = make_real(fd, s); error != 0) return error;
+    hand_to_kernel(s, -1, released);
+  }
+  while (released-- > 0) s.release();
+  return libc.shutdown(fd, how) == 0 ? 0 : -errno;
+}
+
+int report_name(const TcpSocket& s, bool of_peer, sockaddr* addr, socklen_t* length) {
+  if (addr == nullptr || length == nullptr) return -EFAULT;
+  if (int(*length) < 0) return -EINVAL;
+  Guard guard(control_lock);
+  (of_peer ? s.peer_name() : s.name()).format(addr, length);
+  return 0;
 }
 
 int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
@@ -83,7 +109,7 @@ int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, 
     return -EAGAIN;
   }
   s->nonblocking = (flags & SOCK_NONBLOCK) != 0;
-  format_name(s->remote, s->family, addr, length);
+  s->is_unix() ? s->peer_name().format(addr, length) : format_name(s->remote, s->family, addr, length);
   return placeholder;
 }
 
@@ -223,14 +249,17 @@ INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
                    [&](TcpSocket& s) -> int {
                      shm::SocketName to;
                      int r = 1;
-                     if (parse_name(addr, length, to) == 0) {
+                     if (s.is_unix()) {
+                       Guard guard(control_lock);
+                       r = s.connect_name(UnixName::of(addr, length));
+                     } else if (parse_name(addr, length, to) == 0) {
                        Guard guard(control_lock);
                        r = s.connect(fd, to);
                      } else if (s.state != TcpState::kUnconnected) {
                        return -EISCONN;
                      }
                      if (r == 1) return connect_in_kernel(s, fd, addr, length);
-                     if (s.state == TcpState::kConnected) kernel_expected.store(false, std::memory_order_relaxed);
+                     if (s.state == TcpState::kConnected) kernel_expected(s.family).store(false, std::memory_order_relaxed);
                      return r;
                    },
                    [&] { return libc.connect(fd, addr, length); });
@@ -239,6 +268,7 @@ INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
 INTERPOSE(int, shutdown, (int fd, int how)) {
   return on_socket(fd,
                    [&](TcpSocket& s) -> int {
+                     if (s.is_unix() && s.state == TcpState::kUnconnected) return shut_down_in_kernel(s, fd, how);
                      if (s.state != TcpState::kListening) return s.shut_down(how);
                      if (libc.shutdown(fd, how) != 0) return -errno;
                      Guard guard(control_lock);
@@ -251,6 +281,7 @@ INTERPOSE(int, shutdown, (int fd, int how)) {
 INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
   return on_connection(fd,
                        [&](TcpSocket& s) {
+                         if (s.is_unix()) return report_name(s, false, addr, length);
                          format_name(s.local, s.family, addr, length);
                          return 0;
                        },
@@ -260,6 +291,7 @@ INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
 INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
   return on_connection(fd,
                        [&](TcpSocket& s) -> int {
+                         if (s.is_unix()) return report_name(s, true, addr, length);
                          if (s.theirs == nullptr) s.reach_peer();
                          if (s.has_ended()) return -ENOTCONN;
                          format_name(s.remote, s.family, addr, length);

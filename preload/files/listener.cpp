@@ -77,6 +77,7 @@ int TcpSocket::listen(int fd, int backlog_asked) {
 }
 
 void TcpSocket::announce_listener(int fd) {
+  if (is_unix()) return announce_name(fd);
   sockaddr_storage name;
   socklen_t length = sizeof name;
   if (libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0 ||
@@ -104,7 +105,7 @@ void TcpSocket::announce_again() {
 }
 
 void TcpSocket::note_interest(int fd) {
-  if (accepts || !coordinator.ensure()) return;
+  if (accepts || kernel_only || !coordinator.ensure()) return;
   if (listener_id == 0) announce_listener(fd);
   if (listener_id == 0) return;
   accepts = true;
@@ -135,9 +136,12 @@ void accept_incoming(Pair& p, uint32_t slot) {
   if ((peer.state.load(std::memory_order_acquire) & kWithdrawn) != 0) return send_away(p, slot, generation);
   TcpSocket* l = find_listener(peer.listener);
   bool room = l != nullptr && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
+  ucred who{};
+  if (room && l->is_unix() && !l->admits(p, peer, who)) room = false;
   TcpSocket* s = room ? create_socket(l->family) : nullptr;
   if (s == nullptr) return send_away(p, slot, generation);
   (void)s->accept_from(p, slot);
+  s->peer = who;
   l->incoming(s);
   if (p.gone) s->on_peer_gone(p.peer());
 }
@@ -151,6 +155,7 @@ void TcpSocket::incoming(TcpSocket* s) {
   s->linger_option = linger_option;
   s->receive_timeout_us = receive_timeout_us;
   s->send_timeout_us = send_timeout_us;
+  s->bound_name = bound_name;
   s->receive_buffer = receive_buffer;
   s->send_buffer = send_buffer;
   s->real = false;
@@ -173,6 +178,7 @@ TcpSocket* TcpSocket::pop_backlog() {
     --backlog.count;
     s->next_in_backlog = nullptr;
     s->listener = nullptr;
+    s->pass_credentials = pass_credentials;
     coordinator.count(kAccepts);
     coordinator.count(kOpenAccepted);
     return s;

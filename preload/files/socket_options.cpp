@@ -102,7 +102,24 @@ constexpr Option kOptions[] = {
     {IPPROTO_TCP, TCP_INFO, 0, tcp_info_of, nullptr},
 };
 
-const Option* find(int level, int name) {
+// AF_UNIX besides. What else there is, is the kernel's.
+constexpr Option kUnixOptions[] = {
+    {SOL_SOCKET, SO_PEERCRED, 0, [](TcpSocket& s) { return Value::of(s.peer); }, nullptr},
+    FLAG(SOL_SOCKET, SO_PASSCRED, pass_credentials),
+};
+
+// These change what every receive returns, in ways that only the kernel can.
+bool only_kernel_can(int level, int name) {
+  constexpr int kPassPidFd = 76;  // SO_PASSPIDFD, Linux 6.5
+  return level == SOL_SOCKET && (name == SO_PEEK_OFF || name == SO_PASSSEC || name == kPassPidFd);
+}
+
+const Option* find(const TcpSocket& s, int level, int name) {
+  if (s.is_unix()) {
+    if (level != SOL_SOCKET) return nullptr;
+    for (const Option& o : kUnixOptions)
+      if (o.name == name) return &o;
+  }
   for (const Option& o : kOptions)
     if (o.level == level && o.name == name) return &o;
   return nullptr;
@@ -125,7 +142,7 @@ void note_buffer_sizes(TcpSocket& s, int fd, int name) {
 }  // namespace
 
 int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t* length) {
-  const Option* o = find(level, name);
+  const Option* o = find(s, level, name);
   bool of_connection = name == SO_ERROR || name == TCP_INFO;
   if (o == nullptr && s.state == TcpState::kConnected) {  // SO_COOKIE and the like are each socket's own
     Guard guard(control_lock);
@@ -142,12 +159,16 @@ int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t
 }
 
 int set_option(TcpSocket& s, int fd, int level, int name, const void* value, socklen_t length) {
-  const Option* o = find(level, name);
+  const Option* o = find(s, level, name);
   bool ours = o != nullptr && o->set != nullptr;
   if (!ours || kernel_has_it(s)) {
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
     if (libc.setsockopt(fd, level, name, value, length) != 0) return -errno;
+    if (s.is_unix() && only_kernel_can(level, name)) {
+      if (s.state == TcpState::kConnected) return -EOPNOTSUPP;
+      s.become_kernels_alone();
+    }
     if (level == SOL_SOCKET) note_buffer_sizes(s, fd, name);
     if (!ours) return 0;
   }

@@ -162,14 +162,7 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
     if (known && !is_local(to)) return 1;
     if (known) route = find_route(to, kNobody, 0, why);
   }
-  if (route != nullptr && !route->pair->peer_lives()) {
-    why = Fallback::kNoListener;
-    route = nullptr;
-  }
-  if (route != nullptr && !has_room(*route)) {
-    why = Fallback::kBacklogFull;
-    route = nullptr;
-  }
+  if (route != nullptr && !takes_one_more(*route, why)) route = nullptr;
   SocketName from = source_for(to);
   if (route != nullptr && bound) {
     sockaddr_storage name;
@@ -195,17 +188,21 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
     coordinator.count_fallback(why);
     return 1;
   }
-  ++route->begun;
-  begin(*route->pair, index, route->listener, from, to);
-  coordinator.count(kConnects);
-  coordinator.count(kOpen);
-  if (route->granted) {
-    coordinator.count(kConnectsGranted);
-    preload::waiting.begun_alone(*this);
-  }
+  begin_at(*route, index, from, to);
   connect_reported = !nonblocking;
   announce();
   return nonblocking ? -EINPROGRESS : 0;
+}
+
+void TcpSocket::begin_at(Route& route, uint32_t index, const SocketName& from, const SocketName& to) {
+  ++route.begun;
+  begin(*route.pair, index, route.listener, from, to);
+  coordinator.count(kConnects);
+  coordinator.count(kOpen);
+  if (route.granted) {
+    coordinator.count(kConnectsGranted);
+    preload::waiting.begun_alone(*this);
+  }
 }
 
 void TcpSocket::begin(Pair& p, uint32_t index, uint32_t listener_asked, const SocketName& from, const SocketName& to) {
@@ -510,19 +507,46 @@ bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadli
 
 }  // namespace
 
+// A connected kernel socket that does not block; or -1.
+int connected_socket(const SocketName& to, int family, const Deadline& deadline) {
+  sockaddr_storage a;
+  socklen_t length = sizeof a;
+  format_name(to, family, reinterpret_cast<sockaddr*>(&a), &length);
+  int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
+  if (kernel::connect(fd, reinterpret_cast<sockaddr*>(&a), length) == 0 || (errno == EINPROGRESS && wait_writable(fd, deadline)))
+    return fd;
+  kernel::close(fd);
+  return -1;
+}
+
+// Likewise. Here it is the blocking connect that waits while the backlog is full.
+int connected_socket(const UnixName& to, const Deadline& deadline) {
+  sockaddr_un a;
+  socklen_t length = sizeof a;
+  to.format(reinterpret_cast<sockaddr*>(&a), &length);
+  int fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  timespec left = deadline.left();
+  timeval limit{left.tv_sec, left.tv_nsec / 1000 + 1}, none{};
+  libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  if (kernel::connect(fd, reinterpret_cast<sockaddr*>(&a), length < sizeof a ? length : sizeof a) == 0) {
+    libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof none);
+    libc.fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+    return fd;
+  }
+  kernel::close(fd);
+  return -1;
+}
+
 // No process with the shim accepts there any more: perhaps one without it does. A kernel
 // socket that is connected and has been sent the bytes; or -1. All this is done under the lock, so
 // that a listener whose backlog is full, or that does not read, may not hold us up for long.
 int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished) const {
-  sockaddr_storage to;
-  socklen_t length = sizeof to;
-  format_name(remote, family, reinterpret_cast<sockaddr*>(&to), &length);
-  int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -1;
   Deadline deadline = Deadline::in_ms(kKernelMs);
-  bool connected = kernel::connect(fd, reinterpret_cast<sockaddr*>(&to), length) == 0 ||
-                   (errno == EINPROGRESS && wait_writable(fd, deadline));
-  if (!connected || !send_all(fd, bytes, n, deadline)) {
+  int fd = is_unix() ? connected_socket(asked_name, deadline) : connected_socket(remote, family, deadline);
+  if (fd < 0) return -1;
+  if (!send_all(fd, bytes, n, deadline)) {
     kernel::close(fd);
     return -1;
   }
@@ -563,7 +587,7 @@ void TcpSocket::let_go() {
     destroy_socket(this);
     return;
   }
-  bool hard = readable_bytes() > 0 || (linger_option.l_onoff != 0 && linger_option.l_linger == 0);
+  bool hard = readable_bytes() > 0 || (!is_unix() && linger_option.l_onoff != 0 && linger_option.l_linger == 0);
   mine->state.fetch_or(kFin | kClosed | (hard ? kReset : 0u), std::memory_order_release);
   sleep_wake_fence();
   wake_peer(kWantsBytes | kWantsSpace);

@@ -149,6 +149,8 @@ int64_t TcpSocket::outstanding_bytes() {
   return unread > kReceived ? unread - kReceived : 0;
 }
 
+int64_t TcpSocket::unread_bytes() { return int64_t(ByteProducer(pair->out(), *mine, theirs, head_seen).unread()); }
+
 void TcpSocket::reach_peer() {
   Guard guard(control_lock);
   peers.drain();
@@ -169,9 +171,10 @@ uint32_t TcpSocket::poll_events() {
   else if (ended || has_bytes(low_water())) events |= EPOLLIN | EPOLLRDNORM;
   if (has_urgent_byte()) events |= EPOLLPRI;
   if (ended) events |= EPOLLRDHUP;
-  if (reset_noted || (ended && shut_write())) events |= EPOLLHUP;
+  bool refused = is_refused(remote);
+  if (reset_noted || (ended && (shut_write() || refused))) events |= EPOLLHUP;
   if (error.load(std::memory_order_relaxed) != 0) events |= EPOLLERR;  // a report, looked at again
-  if (!shut_write() && !reset_noted && !writable()) {
+  if (!shut_write() && !reset_noted && !refused && !writable()) {
     mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
     sleep_wake_fence();
     if (!writable()) return events;
@@ -262,8 +265,8 @@ int TcpSocket::wait_for_bytes(size_t at_least, const Deadline& deadline, uint32_
 
 int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted) {
   auto ready = [this] {
-    return writable() || (remote_state() & (kClosed | kReset | kRedirect)) != 0 ||
-           shut_write() || closed;
+    uint32_t remote = remote_state();
+    return writable() || (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed;
   };
   return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, ready);
 }
@@ -281,6 +284,7 @@ void TcpSocket::wake_peer(uint32_t wants) {
 
 ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
   if (state != TcpState::kConnected) return -ENOTCONN;
+  if (is_unix()) flags &= ~int{MSG_ERRQUEUE | MSG_TRUNC};
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
   if ((flags & MSG_OOB) != 0) {
     DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
@@ -392,7 +396,8 @@ void TcpSocket::after_retire(uint64_t available_before) {
 // ---- sending ------------------------------------------------------------------------------
 
 int TcpSocket::send_error(int flags) {
-  int e = error.exchange(0, std::memory_order_relaxed);  // told once
+  // On AF_UNIX a reset is for who reads.
+  int e = is_unix() ? EPIPE : error.exchange(0, std::memory_order_relaxed);  // told once
   if (e == 0) e = EPIPE;
   if (e == EPIPE && (flags & MSG_NOSIGNAL) == 0) pthread_kill(pthread_self(), SIGPIPE);
   return -e;
@@ -419,6 +424,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
         if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
         continue;
       }
+      if (is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(flags);
       if ((remote & kClosed) != 0) {  // the kernel takes it, and is then told that nobody listens
         reset_noted = true;
         error.store(EPIPE, std::memory_order_relaxed);  // told once
@@ -532,7 +538,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write() || reset_noted || (remote & kClosed) != 0)
+      if (shut_write() || reset_noted || (remote & kClosed) != 0 || is_refused(remote))
         return done > 0 ? ssize_t(done) : send_error(MSG_NOSIGNAL * (shut_write() ? 0 : 1));
       size_t space = make_space(n - done);
       full = space == 0;
@@ -569,13 +575,18 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
 
 int TcpSocket::shut_down(int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return -EINVAL;
-  if (state != TcpState::kConnected || has_ended()) return -ENOTCONN;
+  if (state != TcpState::kConnected || (has_ended() && !is_unix())) return -ENOTCONN;
   if (how != SHUT_WR) mine->state.fetch_or(kDeaf, std::memory_order_release);
   if (how != SHUT_RD && !shut_write()) {
     DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
     if (state != TcpState::kConnected) return -ENOTCONN;
     mine->state.fetch_or(kFin, std::memory_order_release);
     after_publish();
+  }
+  if (is_unix() && how != SHUT_WR) {  // the peer can send no more
+    sleep_wake_fence();
+    wake_peer(kWantsBytes | kWantsSpace);
+    pair->push_news(slot, last_push);
   }
   if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
   Guard guard(control_lock);

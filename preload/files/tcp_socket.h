@@ -1,4 +1,5 @@
-// A TCP socket that is ours: not yet connected, connected through shared memory, or listening.
+// A socket of TCP, or a stream socket of AF_UNIX, that is ours: not yet connected, connected through
+// shared memory, or listening. What is particular to AF_UNIX is in unix_socket.cpp.
 // Once a socket turns out to be the kernel's business it leaves the descriptor table.
 #pragma once
 
@@ -10,6 +11,7 @@
 #include "preload/files/file.h"
 #include "preload/pair.h"
 #include "preload/sleep.h"
+#include "preload/unix_name.h"
 #include "preload/waiting.h"
 #include "shm/byte_ring.h"
 
@@ -41,6 +43,8 @@ struct Backlog {
   uint32_t count = 0;
 };
 
+struct Route;
+
 class TcpSocket : public File {
  public:
   explicit TcpSocket(int family) : File(FileKind::kTcpSocket), family(uint8_t(family)) {}
@@ -57,6 +61,7 @@ class TcpSocket : public File {
   int64_t readable_to_mark() const;  // FIONREAD
   bool at_mark() const { return bytes_to_mark() == 0; }
   int64_t outstanding_bytes();     // SIOCOUTQ
+  int64_t unread_bytes();          // likewise, to the byte
   bool shut_read() const { return (my_state() & shm::kDeaf) != 0; }
   bool shut_write() const { return (my_state() & shm::kFin) != 0; }
 
@@ -82,6 +87,17 @@ class TcpSocket : public File {
   bool wind_up();            // after let_go: frees what the peer needs no more. True: done
   void share_with(shm::DomainId who);
   void become_child();
+
+  // ---- AF_UNIX. Under control_lock.
+  bool is_unix() const { return family == AF_UNIX; }
+  int connect_name(const UnixName& to);  // as connect()
+  bool ask_again();                      // a coordinator that came back gives another ticket
+  void announce_name(int fd);
+  // Listener: whether that connection is one that may be made, and who makes it.
+  bool admits(Pair& p, const shm::Slot& theirs, ucred& who);
+  void become_kernels_alone();           // it carries something that only the kernel does
+  UnixName name() const { return initiator ? UnixName() : bound_name; }  // getsockname(2)
+  UnixName peer_name() const { return initiator ? bound_name : UnixName(); }
 
   // ---- listening
   int listen(int fd, int backlog);
@@ -123,6 +139,11 @@ class TcpSocket : public File {
   int receive_buffer = 0;     // as asked; 0: default
   int send_buffer = 0;
   int receive_low = 1;        // SO_RCVLOWAT
+  // AF_UNIX: the listener's name as bound; as we were told to connect to it; SO_PEERCRED; SO_PASSCRED.
+  UnixName bound_name, asked_name;
+  ucred peer{0, uid_t(-1), gid_t(-1)};
+  bool pass_credentials = false;
+  bool kernel_only = false;
 
   Pair* pair = nullptr;
   uint32_t slot = 0;
@@ -187,7 +208,12 @@ class TcpSocket : public File {
   int wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& d,
                        uint32_t seen_unrestarted, Ready&& ready);
   int send_error(int flags_error);
+  // AF_UNIX: the peer reads nothing more, which ends this direction at once.
+  bool is_refused(uint32_t remote) const {
+    return is_unix() && (remote & (shm::kClosed | shm::kDeaf)) != 0 && (remote & shm::kRedirect) == 0;
+  }
   void free_rings();
+  void begin_at(Route& route, uint32_t slot, const shm::SocketName& from, const shm::SocketName& to);
   void redirect_locked();
   Moved move_locked();
   bool withdraw();

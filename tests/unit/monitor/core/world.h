@@ -50,6 +50,8 @@ class World : public Actions {
   std::vector<std::pair<DomainId, ListenerId>> reconsidered;
   std::set<ListenerId> waited;
   std::set<uint16_t> ports;
+  std::set<uint32_t> names;
+  std::vector<ListenerId> forgotten;
   std::set<DomainId> alive;
   std::map<DomainId, int32_t> watched;
 
@@ -66,6 +68,8 @@ class World : public Actions {
   void gone(DomainId to, DomainId dead) override { told_gone.emplace_back(to, dead); }
   void ring(DomainId domain) override { rung.push_back(domain); }
   void set_port(uint16_t port, bool on) override { on ? void(ports.insert(port)) : void(ports.erase(port)); }
+  void set_name(uint32_t bit, bool on) override { on ? void(names.insert(bit)) : void(names.erase(bit)); }
+  void forget_name(ListenerId l) override { forgotten.push_back(l); }
   void set_alive(DomainId d, bool on) override { on ? void(alive.insert(d)) : void(alive.erase(d)); }
   void watch(DomainId d, int32_t pid) override { watched[d] = pid; }
   void unwatch(DomainId d) override { watched.erase(d); }
@@ -131,6 +135,16 @@ class World : public Actions {
                             o.avoid_listener | uint64_t{o.avoid_domain} << 32}});
     return connected(m);
   }
+  // Of AF_UNIX. Listens and accepts.
+  ListenerId serve_name(DomainId d, const shm::UnixKey& key, uint32_t backlog = 128) {
+    ListenerId id = core->listen_name(d, key, backlog, AcceptorRole::kHolder);
+    accepts(d, id);
+    return id;
+  }
+  Connected connect_name(DomainId from, const shm::UnixKey& key, bool grant = false) {
+    return connect(from, address_of(key), 0, {grant, 0, 0});
+  }
+  Message who(DomainId asker, DomainId of, uint64_t ticket) { return ask(asker, {shm::kWho, 0, 0, {of, ticket}}); }
   bool waits(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 1}}); }
   bool waits_no_more(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 0}}); }
   bool is_idle(DomainId d, ListenerId l, bool asks = false) {

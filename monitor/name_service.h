@@ -1,0 +1,31 @@
+// Who listens under a name of AF_UNIX, and who may connect there: asks the kernel, about
+// descriptors that prove what their senders say.
+#pragma once
+
+#include "monitor/name_table.h"
+#include "monitor/registrar.h"
+
+namespace sluice::monitor {
+
+class NameService {
+ public:
+  NameService(Clients& clients, core::CoordinatorCore& core, Post& post, NameTable& names)
+      : clients_(clients), core_(core), post_(post), names_(names) {}
+
+  void listen(Client& client, InPacket& packet);
+  void name(Client& client, InPacket& packet);
+  void channel(Client& client, InPacket& packet);
+
+ private:
+  int open_listener(const Client& client, InPacket& packet, core::ListenerId& id);
+  int identify(const Client& client, InPacket& packet, Name& name);
+  core::ListenerId find(const Client& client, const InPacket& packet);
+  uint64_t netns_of(const Client& client) const { return core_.domain(client.domain).identity.netns; }
+
+  Clients& clients_;
+  core::CoordinatorCore& core_;
+  Post& post_;
+  NameTable& names_;
+};
+
+}  // namespace sluice::monitor
