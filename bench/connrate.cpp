@@ -27,8 +27,7 @@ uint32_t nth_address(uint64_t n) {
   return bench::kLoopback + static_cast<uint32_t>(n / kConnectionsPerAddress) % kAddresses;
 }
 
-void connect_echo_close(uint16_t port, uint32_t address) {
-  const Socket server = bench::connect_to(port, address);
+void echo_close(const Socket& server) {
   char byte = 'c';
   server.send_all(&byte, 1);
   server.receive_all(&byte, 1);
@@ -36,7 +35,7 @@ void connect_echo_close(uint16_t port, uint32_t address) {
 
 class Client {
  public:
-  explicit Client(uint16_t port) : port_(port) {}
+  explicit Client(const Options& options) : options_(options) {}
 
   double connections_per_second(double seconds) {
     const uint64_t first = connections_;
@@ -44,18 +43,19 @@ class Client {
     const uint64_t end = start + static_cast<uint64_t>(seconds * 1e9);
     uint64_t now = start;
     for (; now < end; now = bench::now_ns()) {
-      connect_echo_close(port_, nth_address(connections_++));
+      const uint64_t n = connections_++;
+      echo_close(options_.path.empty() ? bench::connect_to(options_.port, nth_address(n)) : bench::connect_to(options_));
     }
     return static_cast<double>(connections_ - first) * 1e9 / static_cast<double>(now - start);
   }
 
  private:
-  uint16_t port_;
+  const Options& options_;
   uint64_t connections_ = 0;
 };
 
 void run_client(const Options& options) {
-  Client client(options.port);
+  Client client(options);
   client.connections_per_second(options.seconds / 10);
   const double rate = client.connections_per_second(options.seconds);
   bench::print_figures({{"connections_per_s", rate}}, options.json);
@@ -66,7 +66,7 @@ void run_client(const Options& options) {
 int main(int argc, char** argv) {
   const Options options = bench::parse_options(argc, argv);
   if (options.server) {
-    serve(bench::listen_on(options.port, options.port_file, bench::kAnyAddress));
+    serve(bench::listen_on(options, bench::kAnyAddress));
   } else {
     run_client(options);
   }

@@ -36,8 +36,8 @@ void serve(const Socket& listener) {
 
 class Sender {
  public:
-  Sender(uint16_t port, size_t size_bytes)
-      : server_(bench::connect_to(port)),
+  Sender(const Options& options, size_t size_bytes)
+      : server_(bench::connect_to(options)),
         data_(size_bytes, kData),
         sync_(size_bytes, kData),
         per_clock_read_(std::clamp<size_t>(kReceiveBytes / size_bytes, 1, 1024)) {
@@ -76,7 +76,7 @@ class Sender {
 };
 
 void run_client(const Options& options) {
-  Sender sender(options.port, options.size_bytes);
+  Sender sender(options, options.size_bytes);
   uint64_t elapsed_ns = 0;
   sender.send_for(options.seconds / 10, &elapsed_ns);
   const uint64_t messages = sender.send_for(options.seconds, &elapsed_ns);
@@ -91,7 +91,7 @@ void run_client(const Options& options) {
 int main(int argc, char** argv) {
   const Options options = bench::parse_options(argc, argv);
   if (options.server) {
-    serve(bench::listen_on(options.port, options.port_file));
+    serve(bench::listen_on(options));
   } else {
     run_client(options);
   }

@@ -12,8 +12,8 @@ namespace bench {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: %s --server [--port=N] [--port-file=F] [--cpu=N] [--epoll]\n"
-    "       %s --client --port=N [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--json]\n"
+    "usage: %s --server [--port=N] [--port-file=F] [--path=F] [--cpu=N] [--epoll]\n"
+    "       %s --client --port=N|--path=F [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--json]\n"
     "       pipes [--cpu=N] [--peer-cpu=N] [--seconds=S] [--size=BYTES] [--oneway] [--socketpair] [--json]\n";
 
 constexpr option kOptions[] = {
@@ -23,6 +23,7 @@ constexpr option kOptions[] = {
     {"json", no_argument, nullptr, 'j'},
     {"port", required_argument, nullptr, 'p'},
     {"port-file", required_argument, nullptr, 'f'},
+    {"path", required_argument, nullptr, 'x'},
     {"cpu", required_argument, nullptr, 'u'},
     {"seconds", required_argument, nullptr, 't'},
     {"size", required_argument, nullptr, 'n'},
@@ -76,6 +77,9 @@ Options parse_options(int argc, char** argv) {
         break;
       case 'f':
         options.port_file = optarg;
+        break;
+      case 'x':
+        options.path = optarg;
         break;
       case 'u':
         options.cpu = static_cast<int>(number(optarg, argv[0]));

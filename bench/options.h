@@ -16,6 +16,7 @@ struct Options {
   bool oneway = false;      // pipes: one way only
   bool socketpair = false;  // pipes: a socket pair instead
   int peer_cpu = -1;      // pipes: the child's
+  std::string path;       // of a socket of AF_UNIX, instead of a port
   int cpu = -1;           // -1: wherever the scheduler likes
   double seconds = 0.5;   // measured, after a warm-up of a tenth of it
   size_t size_bytes = 8;  // of one message

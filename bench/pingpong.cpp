@@ -115,7 +115,7 @@ std::vector<uint32_t> time_round_trips(double seconds, RoundTrip round_trip) {
 }
 
 void run_client(const Options& options) {
-  const Socket server = bench::connect_to(options.port);
+  const Socket server = bench::connect_to(options);
   std::vector<char> message(options.size_bytes, 'm');
   EpollSet set;
   if (options.epoll) {
@@ -151,6 +151,6 @@ int main(int argc, char** argv) {
     run_client(options);
     return 0;
   }
-  const Socket listener = bench::listen_on(options.port, options.port_file);
+  const Socket listener = bench::listen_on(options);
   options.epoll ? serve_with_epoll(listener) : serve_blocking(listener);
 }

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,8 +26,15 @@ sockaddr_in endpoint_of(uint32_t address, uint16_t port) {
   return endpoint;
 }
 
-Socket create_socket() {
-  Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+sockaddr_un endpoint_of(const std::string& path) {
+  sockaddr_un endpoint{};
+  endpoint.sun_family = AF_UNIX;
+  path.copy(endpoint.sun_path, sizeof endpoint.sun_path - 1);
+  return endpoint;
+}
+
+Socket create_socket(int family = AF_INET) {
+  Socket socket(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (socket.fd() < 0) die("socket");
   return socket;
 }
@@ -126,6 +134,23 @@ Socket listen_on(uint16_t port, const std::string& port_file, uint32_t address) 
   return listener;
 }
 
+Socket listen_on(const std::string& path) {
+  Socket listener = create_socket(AF_UNIX);
+  const std::string unfinished = path + ".tmp";
+  const sockaddr_un endpoint = endpoint_of(unfinished);
+  if (bind(listener.fd(), reinterpret_cast<const sockaddr*>(&endpoint), sizeof endpoint) != 0) {
+    die("bind");
+  }
+  if (listen(listener.fd(), kBacklog) != 0) die("listen");
+  if (std::rename(unfinished.c_str(), path.c_str()) != 0) die("rename");
+  return listener;
+}
+
+Socket listen_on(const Options& options, uint32_t address) {
+  if (!options.path.empty()) return listen_on(options.path);
+  return listen_on(options.port, options.port_file, address);
+}
+
 uint16_t local_port(const Socket& socket) {
   sockaddr_in address{};
   socklen_t size = sizeof address;
@@ -135,11 +160,23 @@ uint16_t local_port(const Socket& socket) {
   return ntohs(address.sin_port);
 }
 
+namespace {
+
+// There is one listener in each of these programs.
+bool is_tcp(const Socket& listener) {
+  static int family = -1;
+  socklen_t size = sizeof family;
+  if (family < 0 && getsockopt(listener.fd(), SOL_SOCKET, SO_DOMAIN, &family, &size) != 0) die("SO_DOMAIN");
+  return family == AF_INET;
+}
+
+}  // namespace
+
 Socket accept_from(const Socket& listener) {
   for (;;) {
     Socket socket(accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC));
     if (socket.fd() >= 0) {
-      enable(socket, IPPROTO_TCP, TCP_NODELAY);
+      if (is_tcp(listener)) enable(socket, IPPROTO_TCP, TCP_NODELAY);
       return socket;
     }
     if (errno != EINTR && errno != ECONNABORTED) die("accept4");
@@ -154,6 +191,19 @@ Socket connect_to(uint16_t port, uint32_t address) {
     die("connect");
   }
   return socket;
+}
+
+Socket connect_to(const std::string& path) {
+  Socket socket = create_socket(AF_UNIX);
+  const sockaddr_un endpoint = endpoint_of(path);
+  if (connect(socket.fd(), reinterpret_cast<const sockaddr*>(&endpoint), sizeof endpoint) != 0) {
+    die("connect");
+  }
+  return socket;
+}
+
+Socket connect_to(const Options& options) {
+  return options.path.empty() ? connect_to(options.port) : connect_to(options.path);
 }
 
 }  // namespace bench

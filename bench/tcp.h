@@ -1,4 +1,4 @@
-// TCP over loopback as a plain program uses it. A failure ends the program with a message:
+// TCP over loopback, or a stream socket of AF_UNIX, as a plain program uses it. A failure ends the program with a message:
 // a benchmark that goes on after one measures something else.
 #pragma once
 
@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+
+#include "options.h"
 
 namespace bench {
 
@@ -42,9 +44,16 @@ class Socket {
 
 // Writes the port to `port_file`, if one is named, once connections can be made.
 Socket listen_on(uint16_t port, const std::string& port_file, uint32_t address = kLoopback);
+// Its path appears once connections can be made.
+Socket listen_on(const std::string& path);
 uint16_t local_port(const Socket& socket);
-// Accepted and connected sockets have TCP_NODELAY.
+// Accepted and connected sockets of TCP have TCP_NODELAY.
 Socket accept_from(const Socket& listener);
 Socket connect_to(uint16_t port, uint32_t address = kLoopback);
+Socket connect_to(const std::string& path);
+
+// Where the options say.
+Socket listen_on(const Options& options, uint32_t address = kLoopback);
+Socket connect_to(const Options& options);
 
 }  // namespace bench
