@@ -47,6 +47,7 @@ struct Client {
   shm::MessageProducer replies;
   std::deque<shm::Message> late_replies;  // did not fit the reply ring
   std::deque<OutPacket> outbox;           // did not fit the socket
+  std::vector<OutPacket> kept;            // for when it says hello
   std::size_t outbox_bytes = 0;
   std::size_t outbox_fds = 0;
 };

@@ -16,6 +16,7 @@ namespace {
 
 constexpr unsigned long kOpenFile = 0x89e0;  // SIOCUNIXFILE of <linux/un.h>
 constexpr int kMostGroups = 1024;
+constexpr std::size_t kMostKept = 64;
 
 int int_option(int fd, int name) {
   int value = -1;
@@ -153,13 +154,20 @@ core::ListenerId NameService::find(const Client& client, const InPacket& packet)
 void NameService::channel(Client& client, InPacket& packet) {
   Client* peer = clients_.by_domain(packet.header.domain);
   bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1;
-  bool there = peer != nullptr && !peer->doomed && peer->stage == Stage::kWelcomed;
-  int error = !sound ? EBADF : !there ? ESRCH : core_.pair(client.domain, packet.header.domain);
+  bool there = peer != nullptr && !peer->doomed && peer->stage != Stage::kStranger;
+  bool silent = there && peer->stage == Stage::kReserved;  // a forked child that has not said hello
+  int error = !sound ? EBADF : !there ? ESRCH : silent ? 0 : core_.pair(client.domain, packet.header.domain);
+  if (silent && peer->kept.size() >= kMostKept) error = ENOSPC;
   if (error == 0) {
     shm::Packet p = packet.header;
     p.domain = client.domain;
     p.status = 0;
-    post_.send(*peer, p, {packet.fds[0].get()});
+    if (!silent) {
+      post_.send(*peer, p, {packet.fds[0].get()});
+    } else {
+      peer->kept.push_back({p, {}, {}});
+      peer->kept.back().fds.push_back(std::move(packet.fds[0]));
+    }
   }
   post_.send(client, make_packet(shm::kChannelPassed, packet.header.domain, 0, 0, error));
 }

@@ -73,6 +73,8 @@ int Registrar::welcome(Client& client, InPacket& packet) {
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get(), queue});
   // What its parent had; or what was offered to it before it was back.
   pass_regions(client);
+  for (OutPacket& p : client.kept) post_.send(client, p.header, {p.fds[0].get()});
+  client.kept.clear();
   return 0;
 }
 

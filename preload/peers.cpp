@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "preload/descriptor_table.h"
+#include "preload/files/ancillary.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/libc.h"
 #include "preload/routes.h"
@@ -187,6 +188,11 @@ void Peers::take(ReceivedPacket& r) {
       forget_routes(r.packet.value);
       waiting.revoked(r.packet.value);
       break;
+    case kChannel:
+      if (r.fd_count == 1 && is_channel(r.fds[0]) &&
+          take_channel(r.packet.domain, r.packet.value, r.packet.value2, r.packet.reserved, r.fds[0]))
+        r.fd_count = 0;
+      break;
     case kReconsider: waiting.called(r.packet.value); break;
     default: break;
   }
@@ -234,8 +240,27 @@ void Peers::take_packets() {
   while (coordinator.take_packet(r)) take(r);
 }
 
+bool Peers::take_channel(DomainId from, uint32_t generation, uint32_t slot, uint32_t slot_generation, int fd) {
+  for (int tries = 0; tries < 2; ++tries) {
+    if (tries > 0) hear();  // the connection is there, but was not looked at
+    for (uint32_t i = 0; i < count(); ++i) {
+      Pair& p = *pairs_[i];
+      TcpSocket* s = p.generation() == generation && slot < p.slot_limit() ? p.socket_at(slot) : nullptr;
+      if (s != nullptr && s->generation == slot_generation && s->takes_channel(from, fd)) return true;
+    }
+  }
+  return false;
+}
+
 void Peers::drain() {
   take_packets();
+  hear();
+  if (is_unfinished()) finish_redirects();
+  if (waiting.is_called()) waiting.answer_calls();
+  if (gone_ > 0 || left_) sweep();
+}
+
+void Peers::hear() {
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
     // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
@@ -247,9 +272,6 @@ void Peers::drain() {
     while (uint32_t n = p.take_news(slots, 64))
       for (uint32_t k = 0; k < n; ++k) news(p, slots[k]);
   }
-  if (is_unfinished()) finish_redirects();
-  if (waiting.is_called()) waiting.answer_calls();
-  if (gone_ > 0 || left_) sweep();
 }
 
 void Peers::finish_redirects() {

@@ -25,6 +25,9 @@ class Peers {
   // A hint without the lock: whether drain() would find something.
   bool has_news() const;
 
+  // A channel for the ancillary data of one connection; ours from then on. False: there is no such.
+  [[nodiscard]] bool take_channel(shm::DomainId from, uint32_t generation, uint32_t slot, uint32_t slot_generation, int fd);
+
   // What the coordinator has sent. A part of drain().
   void take_packets();
 
@@ -70,6 +73,7 @@ class Peers {
   void take(ReceivedPacket& r);
   void peer_region(ReceivedPacket& r);
   void peer_gone(shm::DomainId who);
+  void hear();
   void news(Pair& p, uint32_t slot);
   void scan(Pair& p);
   void sweep();

@@ -38,6 +38,7 @@ static_assert(Shared<uint32_t>::is_always_lock_free && sizeof(Shared<uint32_t>) 
 // ---- pair region ------------------------------------------------------------------------
 
 inline constexpr uint32_t kSlots = 16384;  // connections of one ordered pair
+inline constexpr uint32_t kChannelMakers = 4;  // of them may send ancillary data
 inline constexpr uint32_t kHolders = 6;    // processes that share one connection after fork
 
 struct PairHeader {
@@ -146,6 +147,8 @@ struct alignas(kCacheLine) Slot {
   // The position after the last urgent byte (send(2), MSG_OOB), written before the byte is
   // published; 0: there was none. The byte itself is in the stream.
   Shared<uint64_t> urgent;
+  // The domains that have made a channel for ancillary data; kept when they let go of the slot.
+  Shared<DomainId> channel_makers[kChannelMakers];
 };
 static_assert(sizeof(Slot) == 4 * kCacheLine && offsetof(Slot, head) == kCacheLine);
 static_assert(sizeof(RingRef) == 16 && sizeof(SocketName) == 20);

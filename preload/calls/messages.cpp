@@ -2,14 +2,50 @@
 #include <string.h>
 
 #include "preload/dispatch.h"
+#include "preload/files/ancillary.h"
 #include "preload/materialize.h"
 
 namespace sluice::preload {
 
 namespace {
 
+void part_with_rights(const msghdr* m);
+
+// The peer's name, as unix_stream_recvmsg tells it with bytes.
+socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) {
+  if (name == nullptr || n <= 0) return 0;
+  Guard guard(control_lock);
+  UnixName peer = s.peer_name();
+  if (peer.empty()) return 0;
+  peer.format(static_cast<sockaddr*>(name), &length);
+  return length;
+}
+
+ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
+  constexpr int kNothingCame = -1;
+  int flags_before = m->msg_flags;
+  size_t room = m->msg_controllen;
+  m->msg_flags = kNothingCame;
+  ssize_t n = s.receive(m->msg_iov, int(m->msg_iovlen), flags, m);
+  bool came = m->msg_flags != kNothingCame;
+  if (n < 0) {
+    m->msg_flags = flags_before;
+    return n;
+  }
+  if (!came) {
+    bool tell = s.pass_credentials && n > 0;
+    m->msg_flags = 0;
+    m->msg_controllen = tell ? room : 0;
+    if (tell) put_credentials(*m, s.peer);
+  }
+  m->msg_flags |= flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
+  m->msg_namelen = put_name(s, n, m->msg_name, m->msg_namelen);
+  return n;
+}
+
 ssize_t receive_message(TcpSocket& s, msghdr* m, int flags) {
   if (m->msg_iovlen > 1024) return -EMSGSIZE;
+  if (s.is_unix()) return receive_on_unix(s, m, flags);
   ssize_t n = s.receive(m->msg_iov, int(m->msg_iovlen), flags);
   if (n < 0) return n;
   m->msg_namelen = 0;  // as tcp_recvmsg leaves it on a connected socket
@@ -20,6 +56,11 @@ ssize_t receive_message(TcpSocket& s, msghdr* m, int flags) {
 
 ssize_t send_message(TcpSocket& s, const msghdr* m, int flags) {
   if (m->msg_iovlen > 1024) return -EMSGSIZE;
+  if (s.is_unix()) {
+    if (m->msg_namelen != 0) return -EISCONN;
+    part_with_rights(m);
+    return s.send_with_control(*m, flags);
+  }
   return s.send(m->msg_iov, int(m->msg_iovlen), flags);
 }
 
@@ -72,7 +113,7 @@ INTERPOSE(ssize_t, recvfrom, (int fd, void* buf, size_t n, int flags, sockaddr* 
                        [&](TcpSocket& s) {
                          iovec iov{buf, n};
                          ssize_t r = s.receive(&iov, 1, flags);
-                         if (r >= 0 && addr != nullptr && length != nullptr) *length = 0;
+                         if (r >= 0 && addr != nullptr && length != nullptr) *length = s.is_unix() ? put_name(s, r, addr, *length) : 0;
                          return r;
                        },
                        [&] { return libc.recvfrom(fd, buf, n, flags, addr, length); });
@@ -114,6 +155,7 @@ INTERPOSE(ssize_t, sendto, (int fd, const void* buf, size_t n, int flags, const 
   return on_connection(fd,
                        [&](TcpSocket& s) {
                          iovec iov{const_cast<void*>(buf), n};
+                         if (s.is_unix() && addr != nullptr && length != 0) return ssize_t{-EISCONN};
                          return s.send(&iov, 1, flags);  // TCP ignores an address
                        },
                        [&] {

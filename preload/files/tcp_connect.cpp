@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "preload/coordinator_link.h"
+#include "preload/files/ancillary.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/iov_cursor.h"
 #include "preload/kernel.h"
@@ -71,6 +72,8 @@ void clear_slot(Slot& s) {
   s.state.store(0, relaxed);
   s.wants.store(0, relaxed);
   s.switches.store(0, relaxed);
+  s.ancillaries.store(0, relaxed);
+  s.ancillaries_taken.store(0, relaxed);
   s.head.store(0, relaxed);
   s.send_lock.store(0, relaxed);
   s.receive_lock.store(0, relaxed);
@@ -78,6 +81,7 @@ void clear_slot(Slot& s) {
   s.holders[0].store(coordinator.self(), relaxed);
   s.holders_overflow.store(0, relaxed);
   s.urgent.store(0, relaxed);
+  for (Shared<DomainId>& m : s.channel_makers) m.store(kNobody, relaxed);
 }
 
 }  // namespace
@@ -140,6 +144,7 @@ void format_name(const SocketName& name, int family, sockaddr* out, socklen_t* l
 TcpSocket* create_socket(int family) { return pool.create(family); }
 void destroy_socket(TcpSocket* s) {
   waiting.over(*s);
+  if (s->channels != nullptr) destroy_channels(s->channels);
   pool.destroy(s);
 }
 
@@ -381,7 +386,13 @@ std::byte* TcpSocket::copy_sent(uint64_t& sent) const {
 
 void TcpSocket::begin_again(Pair& p, uint32_t index, uint32_t listener_asked, const std::byte* copy, uint64_t sent,
                             uint64_t urgent) {
+  uint32_t ancillaries = mine->ancillaries.load(std::memory_order_relaxed);  // ours
   begin(p, index, listener_asked, local, remote);
+  if (ancillaries != 0) {  // the positions are the same: all that was sent is sent again
+    mine->ancillaries.store(ancillaries, std::memory_order_release);
+    mine->channel_makers[0].store(coordinator.self(), std::memory_order_release);
+    if (hand_out_channel(channels->far) != 0) return abandon(kReset | kClosed);
+  }
   if (urgent != 0) mark_urgent(urgent);
   for (uint64_t at = 0; at < sent;) {
     iovec iov{const_cast<std::byte*>(copy) + at, size_t(sent - at)};
@@ -496,17 +507,6 @@ bool wait_writable(int fd, const Deadline& deadline) {
   return false;
 }
 
-bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
-  for (uint64_t at = 0; at < n;) {
-    ssize_t k = kernel::send(fd, bytes + at, n - at, MSG_NOSIGNAL);
-    if (k > 0) at += uint64_t(k);
-    else if (k == 0 || errno != EAGAIN || !wait_writable(fd, deadline)) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 // A connected kernel socket that does not block; or -1.
 int connected_socket(const SocketName& to, int family, const Deadline& deadline) {
   sockaddr_storage a;
@@ -539,6 +539,17 @@ int connected_socket(const UnixName& to, const Deadline& deadline) {
   return -1;
 }
 
+}  // namespace
+
+bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
+  for (uint64_t at = 0; at < n;) {
+    ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
+    if (k > 0) at += uint64_t(k);
+    else if (k == 0 || errno != EAGAIN || !wait_writable(fd, deadline)) return false;
+  }
+  return true;
+}
+
 // No process with the shim accepts there any more: perhaps one without it does. A kernel
 // socket that is connected and has been sent the bytes; or -1. All this is done under the lock, so
 // that a listener whose backlog is full, or that does not read, may not hold us up for long.
@@ -546,7 +557,8 @@ int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished)
   Deadline deadline = Deadline::in_ms(kKernelMs);
   int fd = is_unix() ? connected_socket(asked_name, deadline) : connected_socket(remote, family, deadline);
   if (fd < 0) return -1;
-  if (!send_all(fd, bytes, n, deadline)) {
+  int far = channels != nullptr ? channels->far : -1;
+  if (!repeat_in_kernel(far, fd, bytes, n, deadline)) {
     kernel::close(fd);
     return -1;
   }
@@ -661,6 +673,8 @@ void TcpSocket::share_with(DomainId who) {
 void TcpSocket::become_child() {
   if (closed || listener != nullptr) {  // the parent's to wind up, or to accept
     pair->remove_socket(slot);
+    if (channels != nullptr) destroy_channels(channels);
+    channels = nullptr;
     return;
   }
   counted = false;

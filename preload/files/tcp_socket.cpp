@@ -8,6 +8,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/direction_lock.h"
+#include "preload/files/ancillary.h"
 #include "preload/iov_cursor.h"
 #include "preload/kernel.h"
 #include "preload/libc.h"
@@ -282,7 +283,7 @@ void TcpSocket::wake_peer(uint32_t wants) {
 
 // ---- receiving ----------------------------------------------------------------------------
 
-ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
+ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* control) {
   if (state != TcpState::kConnected) return -ENOTCONN;
   if (is_unix()) flags &= ~int{MSG_ERRQUEUE | MSG_TRUNC};
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
@@ -297,16 +298,17 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = wait ? Deadline::in_us(receive_timeout_us) : Deadline::never();
   size_t done = 0;
+  bool ends_here = false;  // with ancillary data
   for (;;) {
     ssize_t n;
     {
       DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
-      n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags);
+      n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags, control, ends_here);
     }
     if (state != TcpState::kConnected) return kNowTheKernels;
     if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
-    if (n > 0 && (done >= enough || at_mark())) return ssize_t(done);
+    if (n > 0 && (done >= enough || ends_here || at_mark())) return ssize_t(done);
     if (n != -EAGAIN && n <= 0) return done > 0 ? ssize_t(done) : n;
     if (!wait) return done > 0 ? ssize_t(done) : -EAGAIN;
     int error = wait_for_bytes((flags & MSG_PEEK) != 0 ? done + 1 : 1, deadline, unrestarted);
@@ -316,7 +318,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags) {
 }
 
 // Takes what is there. -EAGAIN: nothing, and no end either. 0: the end.
-ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags) {
+ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here) {
   if (theirs == nullptr) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
   if (theirs == nullptr) return (remote & kFin) != 0 ? 0 : -EAGAIN;
@@ -350,6 +352,25 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     if (n == 0) break;
     if (n > left) n = left;
     if (n > kPieceBytes) n = kPieceBytes;
+    // Likewise: a read takes the ancillary data of one message, and ends with its bytes.
+    AncillaryHeader header;
+    int channel = ends_here ? -1 : next_ancillary(header);
+    uint64_t at = mine->head.load(std::memory_order_relaxed) + (peek ? done : 0);  // ours
+    if (channel == -EPROTO) {
+      available = -EPROTO;
+      break;
+    }
+    if (channel >= 0 && header.position >= at + n) channel = -1;  // not yet
+    if (channel >= 0) {
+      uint64_t end = header.position + header.bytes;
+      if (end - at < n) n = size_t(end - at);
+      if (end <= at || end - at > (uint64_t{2} << kLargestRingLog2) || !take_ancillary(channel, control, flags)) {
+        available = -EPROTO;
+        break;
+      }
+      left = left < end - at ? left : size_t(end - at);
+      ends_here = true;
+    }
     size_t first = n < p.first_bytes ? n : p.first_bytes;
     if ((flags & MSG_TRUNC) != 0) {
       cursor.skip(n);
@@ -403,14 +424,13 @@ int TcpSocket::send_error(int flags) {
   return -e;
 }
 
-ssize_t TcpSocket::send(const iovec* iov, int count, int flags) {
+ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
   if (state != TcpState::kConnected) return send_error(flags);
   bool urgent = (flags & MSG_OOB) != 0;
   size_t total = total_bytes(iov, count);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = wait ? Deadline::in_us(send_timeout_us) : Deadline::never();
-  size_t done = 0;
   for (;;) {
     {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));

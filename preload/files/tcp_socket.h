@@ -44,14 +44,19 @@ struct Backlog {
 };
 
 struct Route;
+struct Channels;
+struct AncillaryHeader;
 
 class TcpSocket : public File {
  public:
   explicit TcpSocket(int family) : File(FileKind::kTcpSocket), family(uint8_t(family)) {}
 
   // ---- io (tcp_socket.cpp). Bytes or -errno. `flags`: MSG_*. May sleep.
-  ssize_t receive(const iovec* iov, int count, int flags);
-  ssize_t send(const iovec* iov, int count, int flags);
+  // `control`: where ancillary data goes, on AF_UNIX; null: it is thrown away. On return
+  // msg_controllen and MSG_CTRUNC say what came, untouched if nothing did.
+  ssize_t receive(const iovec* iov, int count, int flags, msghdr* control = nullptr);
+  ssize_t send(const iovec* iov, int count, int flags, size_t done = 0);  // from byte `done` on
+  ssize_t send_with_control(const msghdr& m, int flags);  // ancillary.cpp
   ssize_t send_file(int from, off_t* offset, size_t n);
   // splice(2) to and from a pipe (tcp_splice.cpp). `pipe_waits`: for the pipe, too.
   ssize_t splice_to(int pipe_fd, size_t n, bool pipe_waits);
@@ -93,6 +98,7 @@ class TcpSocket : public File {
   int connect_name(const UnixName& to);  // as connect()
   bool ask_again();                      // a coordinator that came back gives another ticket
   void announce_name(int fd);
+  bool takes_channel(shm::DomainId from, int fd);  // for ancillary data; it is ours then
   // Listener: whether that connection is one that may be made, and who makes it.
   bool admits(Pair& p, const shm::Slot& theirs, ucred& who);
   void become_kernels_alone();           // it carries something that only the kernel does
@@ -144,6 +150,7 @@ class TcpSocket : public File {
   ucred peer{0, uid_t(-1), gid_t(-1)};
   bool pass_credentials = false;
   bool kernel_only = false;
+  Channels* channels = nullptr;  // once ancillary data was sent
 
   Pair* pair = nullptr;
   uint32_t slot = 0;
@@ -193,7 +200,14 @@ class TcpSocket : public File {
   void mark_urgent(uint64_t end);
   size_t send_urgent(const iovec* iov, int count, size_t skip);
   void note_reset(uint32_t remote);
-  ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags);
+  ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here);
+  ssize_t send_with_control_now(const msghdr& m);
+  int open_channel();
+  bool say_maker();
+  int hand_out_channel(int end);
+  int next_ancillary(AncillaryHeader& header);
+  bool take_ancillary(int channel, msghdr* into, int flags);
+  static constexpr size_t kMostAtOnce = 32 * 1024;
   ssize_t send_now(const iovec* iov, int count, size_t skip, size_t at_most = SIZE_MAX);
   bool writable();
   size_t make_space(size_t wanted);

@@ -1,0 +1,449 @@
+// Ancillary data over stream sockets of AF_UNIX that met by name. Part of unix_stream.
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "sockets.h"
+#include "unix_sockets.h"
+
+using namespace conformance;
+
+namespace {
+
+struct Message {
+  std::string bytes;
+  std::vector<int> fds;
+  std::vector<ucred> credentials;
+  int flags = 0;
+};
+
+ssize_t try_send(int fd, const std::string& bytes, const std::vector<int>& fds, int flags = 0,
+                 const ucred* who = nullptr) {
+  alignas(cmsghdr) char control[CMSG_SPACE(300 * sizeof(int)) + CMSG_SPACE(sizeof(ucred))] = {};
+  iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  auto put = [&](int type, const void* data, size_t size) {
+    auto* c = reinterpret_cast<cmsghdr*>(control + m.msg_controllen);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(c), data, size);
+    m.msg_control = control;
+    m.msg_controllen += CMSG_SPACE(size);
+  };
+  if (!fds.empty()) put(SCM_RIGHTS, fds.data(), fds.size() * sizeof(int));
+  if (who != nullptr) put(SCM_CREDENTIALS, who, sizeof *who);
+  return sendmsg(fd, &m, flags);
+}
+
+void send_with(int fd, const std::string& bytes, const std::vector<int>& fds) {
+  CHECK_EQ(try_send(fd, bytes, fds), bytes.size());
+}
+
+Message receive(int fd, size_t limit = 100, int flags = 0, size_t room = 1024) {
+  Message out;
+  std::string buffer(limit, '\0');
+  alignas(cmsghdr) char control[2048];
+  iovec iov{buffer.data(), limit};
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = room;
+  ssize_t n = CHECK_OK(recvmsg(fd, &m, flags));
+  out.bytes = buffer.substr(0, size_t(n));
+  out.flags = m.msg_flags;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+    CHECK_EQ(c->cmsg_level, SOL_SOCKET);
+    if (c->cmsg_type == SCM_RIGHTS)
+      for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+        int got;
+        memcpy(&got, CMSG_DATA(c) + i * sizeof got, sizeof got);
+        out.fds.push_back(got);
+      }
+    if (c->cmsg_type != SCM_CREDENTIALS) continue;
+    out.credentials.emplace_back();
+    memcpy(&out.credentials.back(), CMSG_DATA(c), sizeof(ucred));
+  }
+  return out;
+}
+
+// A pipe with a word in it: what comes out shows which one it is.
+struct Word {
+  int in, out;
+  explicit Word(const std::string& text) {
+    int ends[2];
+    CHECK_OK(pipe2(ends, O_CLOEXEC));
+    in = ends[1];
+    out = ends[0];
+    CHECK_EQ(write(in, text.data(), text.size()), text.size());
+  }
+};
+
+std::string word_in(int fd) {
+  char b[16];
+  ssize_t n = CHECK_OK(read(fd, b, sizeof b));
+  return std::string(b, size_t(n));
+}
+
+int open_descriptors() {
+  int n = 0;
+  for (int fd = 0; fd < 256; ++fd) n += fcntl(fd, F_GETFD) >= 0;
+  return n;
+}
+
+}  // namespace
+
+TEST_EVERYWHERE("descriptors are passed both ways") {
+  Turns turns;
+  meet(where, abstract_name(), [&](int fd) {
+    send_with(fd, "take", {Word("one").out, Word("two").out});
+    Message m = receive(fd);
+    CHECK_EQ(m.bytes, "back");
+    CHECK_EQ(m.fds.size(), 1);
+    CHECK_EQ(word_in(m.fds[0]), "three");
+  }, [&](int fd) {
+    Message m = receive(fd);
+    CHECK_EQ(m.bytes, "take");
+    CHECK_EQ(m.fds.size(), 2);
+    CHECK_EQ(word_in(m.fds[0]), "one");
+    CHECK_EQ(word_in(m.fds[1]), "two");
+    send_with(fd, "back", {Word("three").out});
+    CHECK_EQ(read_to_end(fd), "");
+  });
+}
+
+TEST_EVERYWHERE("each of many messages keeps its descriptors") {
+  meet(where, abstract_name(), [&](int fd) {
+    for (int i = 0; i < 200; ++i) {
+      write_all(fd, "-");
+      Word w("w" + std::to_string(i));
+      send_with(fd, "+", {w.out});
+      close(w.out);
+      close(w.in);
+    }
+  }, [&](int fd) {
+    for (int i = 0; i < 200; ++i) {
+      Message m;
+      while (m.fds.empty()) m = receive(fd, 1);
+      CHECK_EQ(m.bytes, "+");
+      CHECK_EQ(word_in(m.fds[0]), "w" + std::to_string(i));
+      close(m.fds[0]);
+    }
+    CHECK_EQ(read_to_end(fd), "");
+  });
+}
+
+TEST_EVERYWHERE("a read takes what came before, and ends with the message that had descriptors") {
+  Turns turns;
+  meet(where, abstract_name(), [&](int fd) {
+    write_all(fd, "before");
+    send_with(fd, "with", {Word("x").out});
+    write_all(fd, "after");
+    turns.give(0);
+    turns.await(1);
+  }, [&](int fd) {
+    turns.await(0);
+    Message m = receive(fd);
+    CHECK_EQ(m.bytes, "beforewith");
+    CHECK_EQ(m.fds.size(), 1);
+    m = receive(fd);
+    CHECK_EQ(m.bytes, "after");
+    CHECK_EQ(m.fds.size(), 0);
+    turns.give(1);
+  });
+}
+
+TEST("a read that stops short of the message leaves its descriptors there") {
+  UnixPair p = unix_pair(abstract_name());
+  write_all(p.client, "before");
+  send_with(p.client, "with", {Word("x").out});
+  Message m = receive(p.server, 6);
+  CHECK_EQ(m.bytes, "before");
+  CHECK_EQ(m.fds.size(), 0);
+  m = receive(p.server, 2);
+  CHECK_EQ(m.bytes, "wi");
+  CHECK_EQ(m.fds.size(), 1);
+  m = receive(p.server);
+  CHECK_EQ(m.bytes, "th");
+  CHECK_EQ(m.fds.size(), 0);
+}
+
+TEST("two messages with descriptors are two reads") {
+  UnixPair p = unix_pair(abstract_name());
+  send_with(p.client, "a", {Word("1").out});
+  send_with(p.client, "b", {Word("2").out});
+  Message a = receive(p.server, 100, MSG_DONTWAIT), b = receive(p.server, 100, MSG_DONTWAIT);
+  CHECK_EQ(a.bytes + "," + b.bytes, "a,b");
+  CHECK_EQ(word_in(a.fds[0]) + word_in(b.fds[0]), "12");
+}
+
+TEST("MSG_WAITALL ends with the message that had descriptors") {
+  UnixPair p = unix_pair(abstract_name());
+  send_with(p.client, "abc", {Word("1").out});
+  Message m = receive(p.server, 10, MSG_WAITALL);
+  CHECK_EQ(m.bytes, "abc");
+  CHECK_EQ(m.fds.size(), 1);
+}
+
+TEST("a plain read drops descriptors") {
+  UnixPair p = unix_pair(abstract_name());
+  Word w("x");
+  send_with(p.client, "warm up", {w.out});  // whatever that opens stays open
+  CHECK_EQ(read_once(p.server), "warm up");
+  int before = open_descriptors();
+  send_with(p.client, "abc", {w.out, w.in});
+  CHECK_EQ(read_once(p.server), "abc");
+  CHECK_EQ(open_descriptors(), before);
+}
+
+TEST("too little room is MSG_CTRUNC, and the rest is closed") {
+  UnixPair p = unix_pair(abstract_name());
+  Word w("x");
+  int before = -1;
+  for (int round = 0; round < 2; ++round) {
+    send_with(p.client, "abc", {w.out, w.out, w.out});
+    Message m = receive(p.server, 100, 0, CMSG_SPACE(sizeof(int)));
+    CHECK_EQ(m.bytes, "abc");
+    CHECK_TRUE((m.flags & MSG_CTRUNC) != 0);
+    CHECK_TRUE(!m.fds.empty() && m.fds.size() <= 2);
+    for (int fd : m.fds) close(fd);
+    if (before < 0) before = open_descriptors();
+  }
+  CHECK_EQ(open_descriptors(), before);
+  send_with(p.client, "abc", {w.out});
+  CHECK_TRUE((receive(p.server, 100, 0, 0).flags & MSG_CTRUNC) != 0);
+}
+
+TEST("MSG_CMSG_CLOEXEC closes on exec, otherwise not") {
+  UnixPair p = unix_pair(abstract_name());
+  for (int flags : {0, int{MSG_CMSG_CLOEXEC}}) {
+    send_with(p.client, "x", {Word("x").out});
+    Message m = receive(p.server, 100, flags);
+    CHECK_EQ(fcntl(m.fds[0], F_GETFD), flags != 0 ? FD_CLOEXEC : 0);
+  }
+}
+
+TEST("peeking shows descriptors without taking them") {
+  UnixPair p = unix_pair(abstract_name());
+  send_with(p.client, "abc", {Word("x").out});
+  Message m = receive(p.server, 100, MSG_PEEK);
+  CHECK_EQ(m.bytes, "abc");
+  CHECK_EQ(m.fds.size(), 1);
+  close(m.fds[0]);
+  m = receive(p.server);
+  CHECK_EQ(m.bytes, "abc");
+  CHECK_EQ(word_in(m.fds[0]), "x");
+}
+
+TEST("descriptors that cannot be passed are errors, and send nothing") {
+  UnixPair p = unix_pair(abstract_name());
+  CHECK_ERRNO(try_send(p.client, "x", {999}), EBADF);
+  CHECK_ERRNO(try_send(p.client, "x", std::vector<int>(254, 0)), EINVAL);
+  char b;
+  CHECK_ERRNO(recv(p.server, &b, 1, MSG_DONTWAIT), EAGAIN);
+  send_with(p.client, "y", {Word("x").out});
+  CHECK_EQ(receive(p.server).fds.size(), 1);
+}
+
+TEST("the most that Linux passes at once arrives") {
+  UnixPair p = unix_pair(abstract_name());
+  Word w("x");
+  send_with(p.client, "x", std::vector<int>(253, w.out));
+  CHECK_EQ(receive(p.server, 100, 0, CMSG_SPACE(253 * sizeof(int))).fds.size(), 253);
+}
+
+TEST_EVERYWHERE("a long message has its descriptors at its beginning") {
+  std::string much(1 << 20, 'x');
+  meet(where, abstract_name(), [&](int fd) { send_with(fd, much, {Word("x").out}); }, [&](int fd) {
+    Message first = receive(fd, 4096);
+    CHECK_EQ(first.fds.size(), 1);
+    CHECK_EQ(first.bytes.size() + read_to_end(fd).size(), much.size());
+  });
+}
+
+TEST("an end of the connection can be passed over itself, and so can a listener") {
+  std::string name = abstract_name(), other = abstract_name();
+  UnixPair p = unix_pair(name);
+  int listener = unix_listen(other);
+  send_with(p.client, "x", {listener});
+  close(listener);
+  Message m = receive(p.server);
+  unix_connect(other);
+  accept_one(m.fds[0]);
+}
+
+TEST_EVERYWHERE("descriptors are passed before the connection is accepted") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  auto client = [&] {
+    int fd = unix_connect(name);
+    send_with(fd, "early", {Word("bird").out});
+    CHECK_EQ(read_to_end(fd), "");
+  };
+  pid_t child = 0;
+  std::thread thread;
+  if (where == Where::kSameProcess) thread = std::thread(client);
+  else child = in_child(client);
+  Message m = receive(accept_one(listener));
+  CHECK_EQ(m.bytes, "early");
+  CHECK_EQ(word_in(m.fds[0]), "bird");
+  if (child != 0) kill(child, SIGKILL);
+  if (thread.joinable()) _exit(0);  // it waits for the end that comes with ours
+}
+
+TEST("descriptors outlive their sender") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  Turns turns;
+  pid_t child = in_child([&] {
+    int fd = unix_connect(name);
+    write_all(fd, "-");
+    send_with(fd, "legacy", {Word("gold").out});
+    turns.give(0);
+    pause();
+  });
+  int fd = accept_one(listener);
+  CHECK_EQ(read_exactly(fd, 1), "-");
+  turns.await(0);
+  kill(child, SIGKILL);
+  CHECK_EQ(wait_exit(child), 128 + SIGKILL);
+  Message m = receive(fd);
+  CHECK_EQ(m.bytes, "legacy");
+  CHECK_EQ(word_in(m.fds[0]), "gold");
+  CHECK_EQ(read_once(fd), "");
+}
+
+TEST("descriptors that a client left behind are accepted after its end") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  pid_t child = in_child([&] { send_with(unix_connect(name), "x", {Word("gold").out}); });
+  CHECK_EQ(wait_exit(child), 0);
+  Message m = receive(accept_one(listener));
+  CHECK_EQ(m.fds.size(), 1);
+  CHECK_EQ(word_in(m.fds[0]), "gold");
+}
+
+TEST("a child that was forked with the connection gets descriptors") {
+  std::string name = abstract_name();
+  Turns turns;
+  pid_t server = in_child([&] {
+    int listener = unix_listen(name);
+    turns.give(0);
+    int fd = accept_one(listener);
+    pid_t child = in_child([&] {
+      turns.give(0);
+      Message m = receive(fd);
+      CHECK_EQ(word_in(m.fds[0]), "one");
+      send_with(fd, "back", {Word("two").out});
+    });
+    close(fd);
+    CHECK_EQ(wait_exit(child), 0);
+  });
+  turns.await(0);
+  int fd = unix_connect(name);
+  turns.await(0);
+  send_with(fd, "x", {Word("one").out});
+  Message m = receive(fd);
+  CHECK_EQ(m.bytes, "back");
+  CHECK_EQ(word_in(m.fds[0]), "two");
+  CHECK_EQ(wait_exit(server), 0);
+}
+
+TEST("parent and child both send descriptors over what they share") {
+  std::string name = abstract_name();
+  UnixPair p = unix_pair(name);
+  pid_t child = in_child([&] {
+    send_with(p.client, "c", {Word("child").out});
+  });
+  Message m = receive(p.server);
+  CHECK_EQ(word_in(m.fds[0]), "child");
+  CHECK_EQ(wait_exit(child), 0);
+  send_with(p.client, "p", {Word("parent").out});
+  m = receive(p.server);
+  CHECK_EQ(word_in(m.fds[0]), "parent");
+}
+
+TEST("a message with descriptors makes a set readable once") {
+  UnixPair p = unix_pair(abstract_name());
+  int set = CHECK_OK(epoll_create1(0));
+  epoll_event e{EPOLLIN | EPOLLET, {}}, got;
+  CHECK_OK(epoll_ctl(set, EPOLL_CTL_ADD, p.server, &e));
+  send_with(p.client, "x", {Word("x").out});
+  CHECK_EQ(epoll_wait(set, &got, 1, -1), 1);
+  CHECK_EQ(receive(p.server).fds.size(), 1);
+  CHECK_EQ(epoll_wait(set, &got, 1, 0), 0);
+}
+
+// ---- credentials ----------------------------------------------------------------------------
+
+TEST_EVERYWHERE("SO_PASSCRED tells who sends") {
+  Turns turns;
+  pid_t parent = getpid();
+  meet(where, abstract_name(), [&](int fd) {
+    turns.await(0);
+    write_all(fd, "plain");
+    ucred me{getpid(), getuid(), getgid()};
+    turns.await(1);
+    CHECK_EQ(try_send(fd, "said", {}, 0, &me), 4);
+    turns.await(2);
+  }, [&](int fd) {
+    set_option(fd, SOL_SOCKET, SO_PASSCRED, 1);
+    CHECK_EQ(option(fd, SOL_SOCKET, SO_PASSCRED), 1);
+    turns.give(0);
+    for (const char* text : {"plain", "said"}) {
+      Message m = receive(fd);
+      CHECK_EQ(m.bytes, text);
+      CHECK_EQ(m.credentials.size(), 1);
+      CHECK_EQ(m.credentials[0].uid, getuid());
+      if (where == Where::kPeerConnects) CHECK_TRUE(m.credentials[0].pid != parent);
+      if (where == Where::kSameProcess) CHECK_EQ(m.credentials[0].pid, parent);
+      turns.give(1);
+    }
+    turns.give(2);
+  });
+}
+
+TEST("accepted connections inherit SO_PASSCRED, and descriptors come with credentials") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  set_option(listener, SOL_SOCKET, SO_PASSCRED, 1);
+  int client = unix_connect(name), server = accept_one(listener);
+  CHECK_EQ(option(server, SOL_SOCKET, SO_PASSCRED), 1);
+  send_with(client, "x", {Word("x").out});
+  Message m = receive(server);
+  CHECK_EQ(m.fds.size(), 1);
+  CHECK_EQ(m.credentials.size(), 1);
+  CHECK_EQ(m.credentials[0].pid, getpid());
+}
+
+TEST("false credentials are refused, and root may say what it likes") {
+  if (geteuid() != 0) return;
+  UnixPair p = unix_pair(abstract_name());
+  set_option(p.server, SOL_SOCKET, SO_PASSCRED, 1);
+  ucred other{getpid(), 12345, 54321};
+  CHECK_EQ(try_send(p.client, "x", {}, 0, &other), 1);
+  CHECK_EQ(receive(p.server).credentials[0].uid, 12345);
+  pid_t child = in_child([&] {
+    CHECK_OK(setresuid(65534, 65534, 65534));
+    CHECK_ERRNO(try_send(p.client, "x", {}, 0, &other), EPERM);
+  });
+  CHECK_EQ(wait_exit(child), 0);
+}
+
+TEST("a client with SO_PASSCRED gets a name of its own") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  int fd = unix_socket();
+  set_option(fd, SOL_SOCKET, SO_PASSCRED, 1);
+  CHECK_OK(try_connect(fd, name));
+  CHECK_TRUE(!local_name(fd).empty());
+  CHECK_EQ(peer_name(accept_one(listener)), local_name(fd));
+}
