@@ -75,10 +75,11 @@ ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
       DirectionGuard guard(receive_lock, shared ? &mine->receive_lock : nullptr);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       iovec iov{buffer, n - done < sizeof buffer ? n - done : sizeof buffer};
-      there = receive_now(&iov, 1, 0, MSG_PEEK);
+      bool ends_here = false;  // of ancillary data, which splice leaves behind as read does
+      there = receive_now(&iov, 1, 0, MSG_PEEK, nullptr, ends_here);
       if (there > 0) taken = own.put(pipe_fd, buffer, size_t(there));
       iovec gone{buffer, size_t(taken > 0 ? taken : 0)};
-      if (taken > 0) (void)receive_now(&gone, 1, 0, MSG_TRUNC);
+      if (taken > 0) (void)receive_now(&gone, 1, 0, MSG_TRUNC, nullptr, ends_here);
     }
     if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (taken > 0) done += size_t(taken);
