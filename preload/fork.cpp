@@ -33,7 +33,7 @@ bool holds_something() {
 
 void before() {
   control_lock.lock();
-  create_channels();
+  create_pipe_channels();
   if (!holds_something()) return;
   // A vfork child has its parent's memory, and descriptors that its parent does not have.
   if (!in_vfork_child()) settle_before_fork();

@@ -144,7 +144,7 @@ void give_up_pipe_end(PipeEnd& p) {
   end_pool.destroy(&p);
 }
 
-void create_channels() {
+void create_pipe_channels() {
   if (!any_pipes || in_vfork_child()) return;
   uint32_t left = kMostAtOnce;
   for (uint32_t fd = pipe_ends.high_water(); fd-- > 0 && left > 0;) {

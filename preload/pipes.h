@@ -38,7 +38,7 @@ void drop_pipe_end(int fd);
 void drop_pipe_ends(unsigned first, unsigned last);
 
 // Before a fork: pipes that both processes will hold get a channel. Under control_lock.
-void create_channels();
+void create_pipe_channels();
 
 // Somebody waits for readiness in the kernel from now on. False: there are bytes that it does not
 // know of, so the descriptor is readable all the same.
