@@ -168,6 +168,14 @@ bool settle_polled(int fd) {
   return true;
 }
 
+void pass_on_pipe(int fd) {
+  PipeReference p(fd);
+  if (p.get() == nullptr) return;
+  if (p.with_channel() != nullptr) (void)p.get()->settle_for_good(fd);
+  Guard guard(control_lock);
+  stay_with_kernel(*p.get());
+}
+
 // ---- exec ---------------------------------------------------------------------------------
 
 PipeDeparture::PipeDeparture() {

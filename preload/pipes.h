@@ -44,6 +44,9 @@ void create_pipe_channels();
 // know of, so the descriptor is readable all the same.
 bool settle_polled(int fd);
 
+// A descriptor goes to another process in a message.
+void pass_on_pipe(int fd);
+
 // Around exec and its like: whoever holds an end in the new program finds all bytes in the kernel's
 // pipe, or the channel, if it has the shim. Works in a vfork child.
 class PipeDeparture {

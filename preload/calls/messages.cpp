@@ -88,7 +88,7 @@ void part_with_rights(const msghdr* m) {
     for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; ++i) {
       int fd;
       memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-      if (PipeReference p(fd); p.with_channel() != nullptr) (void)p.get()->settle_for_good(fd);
+      pass_on_pipe(fd);
       FileReference f(fd);
       if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) continue;
       Guard guard(control_lock);
