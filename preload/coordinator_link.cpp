@@ -12,6 +12,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/kernel.h"
 #include "preload/libc.h"
+#include "preload/namespaces.h"
 #include "preload/peers.h"
 #include "preload/sleep.h"
 #include "shm/wake.h"
@@ -145,6 +146,7 @@ int CoordinatorLink::client_region() {
 }
 
 bool CoordinatorLink::hello(int socket, DomainId wanted) {
+  namespace_ = namespace_of(socket);
   int fds[2] = {client_region(), bell()};
   if (fds[0] < 0) return false;
   int sent = send_packet(socket, make_packet(kHello, wanted), fds, 2);
@@ -211,7 +213,9 @@ bool CoordinatorLink::ensure() {
   int socket;
   if (!connect_socket(socket)) return false;
   bool again = was_connected_;
-  if (!hello(socket, self_)) {
+  // What we have said to listen on, and hold, is of the namespace that we were in.
+  bool moved = namespace_ != 0 && namespace_of(socket) != namespace_;
+  if (moved || !hello(socket, self_)) {
     close_own(socket);
     return false;
   }

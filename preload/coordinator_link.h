@@ -72,6 +72,9 @@ class CoordinatorLink {
   const shm::Directory* directory() const { return directory_; }
   const shm::ReplyRegion* replies() const { return replies_.load(std::memory_order_acquire); }
 
+  // In which this process is known: see namespaces.h.
+  uint64_t network_namespace() const { return namespace_; }
+
   void count(uint32_t counter, int64_t delta = 1) {
     if (client_ == nullptr) return;
     client_->counters[counter].fetch_add(uint64_t(delta), std::memory_order_relaxed);  // a statistic
@@ -115,6 +118,7 @@ class CoordinatorLink {
   const shm::Directory* directory_ = nullptr;
   shm::SharedQueueRegion* shared_queue_ = nullptr;
   int bell_ = -1;  // the coordinator's
+  uint64_t namespace_ = 0;
   shm::MessageProducer requests_;
   shm::SharedProducer shared_requests_;
   shm::MessageConsumer replies_ring_;

@@ -59,9 +59,11 @@ auto on_connection(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancel
   decltype(theirs()) result = kNowTheKernels;
   {
     FileReference f(fd);
-    bool ours_to_do = f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket &&
-                      static_cast<TcpSocket*>(f.get())->state == TcpState::kConnected;
-    if (ours_to_do) result = decltype(theirs())(ours(static_cast<TcpSocket&>(*f.get())));
+    if (f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket) {
+      auto& s = static_cast<TcpSocket&>(*f.get());
+      bool reports = c == Cancellation::kPoint && s.error.load(std::memory_order_relaxed) != 0;  // told once
+      if (s.state == TcpState::kConnected || reports) result = decltype(theirs())(ours(s));
+    }
   }
   if (result == kNowTheKernels) return theirs();
   if (c == Cancellation::kPoint && result == -EINTR) cancellation_point();

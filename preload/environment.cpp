@@ -1,10 +1,13 @@
 #include "preload/environment.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 namespace sluice::preload {
 
@@ -42,6 +45,15 @@ Word find_library(const char* list, Word name) {
   return {nullptr, 0};
 }
 
+// After chroot the loader would find nothing at that path, and complain.
+bool is_reachable() {
+  const char* path = preload_entry + sizeof kPreload - 1;
+  int error = errno;
+  bool reachable = strchr(path, '/') == nullptr || faccessat(AT_FDCWD, path, R_OK, 0) == 0;
+  errno = error;
+  return reachable;
+}
+
 Word own_name() { return last_part({preload_entry + sizeof kPreload - 1, strlen(preload_entry) - sizeof kPreload + 1}); }
 
 }  // namespace
@@ -70,6 +82,7 @@ Environment::Environment(char* const* envp) : envp_(envp) {
       preload_ = wants_preload_ ? list : nullptr;
     }
   }
+  if (wants_preload_ && !is_reachable()) wants_preload_ = false;
   if (!wants_preload_ && !wants_directory_) return;
   room_ = (count_ + 3) * sizeof(char*) + (preload_ != nullptr ? strlen(preload_entry) + strlen(preload_) + 2 : 0);
 }

@@ -4,6 +4,7 @@
 #include "preload/files/socket_options.h"
 #include "preload/kernel.h"
 #include "preload/materialize.h"
+#include "preload/namespaces.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
 #include "preload/waiting.h"
@@ -41,6 +42,26 @@ int install(TcpSocket& s, int flags) {
   return -EMFILE;
 }
 
+// Of a namespace that is not the one in which we are known: the kernel's alone.
+bool is_foreign(int fd) {
+  Guard guard(control_lock);
+  return !coordinator.ensure() || coordinator.network_namespace() != namespace_of(fd);
+}
+
+// The socket is made first: it tells where it belongs.
+int create_after_change(int family, int type, int protocol) {
+  int fd = libc.socket(family, type, protocol);
+  if (fd < 0) return -errno;
+  if (is_foreign(fd)) return fd;
+  Guard guard(control_lock);
+  TcpSocket* s = create_socket(family);
+  if (s == nullptr) return fd;
+  s->real = true;
+  s->nonblocking = (type & SOCK_NONBLOCK) != 0;
+  if (!descriptors.set(fd, s)) destroy_socket(s);
+  return fd;
+}
+
 int create(int family, int type) {
   TcpSocket* s;
   {
@@ -68,6 +89,20 @@ int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t leng
   }
   while (released-- > 0) s.release();
   return libc.connect(fd, addr, length) == 0 ? 0 : -errno;
+}
+
+// connect(2) with AF_UNSPEC.
+int dissolve(TcpSocket& s, int fd, const sockaddr* addr, socklen_t length) {
+  if (s.real && libc.connect(fd, addr, length) != 0) return -errno;
+  uint32_t released = 0;
+  int r = 0;
+  {
+    Guard guard(control_lock);
+    if (s.state == TcpState::kListening) s.stop_listening();
+    else if (s.state == TcpState::kConnected) r = s.dissolve(released);
+  }
+  while (released-- > 0) s.release();
+  return r;
 }
 
 // On AF_UNIX it need not be connected; what is shut down then is the kernel's.
@@ -209,7 +244,8 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
 INTERPOSE(int, socket, (int family, int type, int protocol)) {
   be_ready();
   if (!is_ours(family, type, protocol)) return libc.socket(family, type, protocol);
-  return finish(create(family, type));
+  bool changed = namespaces_changed.load(std::memory_order_acquire);
+  return finish(changed ? create_after_change(family, type, protocol) : create(family, type));
 }
 
 INTERPOSE(int, bind, (int fd, const sockaddr* addr, socklen_t length)) {
@@ -248,6 +284,8 @@ INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
   return on_socket(fd,
                    [&](TcpSocket& s) -> int {
                      shm::SocketName to;
+                     if (!s.is_unix() && addr != nullptr && length >= sizeof addr->sa_family && addr->sa_family == AF_UNSPEC)
+                       return dissolve(s, fd, addr, length);
                      int r = 1;
                      if (s.is_unix()) {
                        Guard guard(control_lock);

@@ -1,5 +1,6 @@
 // syscall(2): programs that make system calls by number (libuv closes so) get the same
 // treatment. Everything else goes to libc with its six arguments.
+#include <sched.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -115,6 +116,8 @@ bool known(long number, const Arguments& x, long& result) {
       return true;
     }
     case SYS_rt_sigaction: result = signal_action(x.fd(0), x.pointer<KernelAction>(1), x.pointer<KernelAction>(2)); return true;
+    case SYS_unshare: result = unshare(x.fd(0)); return true;
+    case SYS_setns: result = setns(x.fd(0), x.fd(1)); return true;
     case SYS_execve:
       result = execve(x.pointer<char>(0), x.pointer<char*>(1), x.pointer<char*>(2));
       return true;

@@ -44,6 +44,12 @@ void File::announce() {
   for (Interest* i = interests_; i != nullptr; i = i->next_of_file) i->set->queue(*i);
 }
 
+void File::hand_interests_to(File& other) {
+  for (Interest* i = interests_; i != nullptr; i = i->next_of_file) i->file = &other;
+  other.interests_ = interests_;
+  interests_ = nullptr;
+}
+
 void File::vanish() {
   while (interests_ != nullptr) interests_->set->forget(*interests_);
   if (kind_ == FileKind::kPipeEnd) return give_up_pipe_end(static_cast<PipeEnd&>(*this));

@@ -47,6 +47,9 @@ class File {
 
   Interest* interests() const { return interests_; }
 
+  // What watches this file watches `other` instead. Under control_lock.
+  void hand_interests_to(File& other);
+
   void* pool_link = nullptr;
   // Tells every epoll set that watches this file to look at it. Under control_lock.
   void announce();

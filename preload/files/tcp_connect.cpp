@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "preload/coordinator_link.h"
+#include "preload/descriptor_table.h"
 #include "preload/files/ancillary.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/iov_cursor.h"
@@ -605,6 +606,44 @@ void TcpSocket::let_go() {
   wake_peer(kWantsBytes | kWantsSpace);
   pair->push_news(slot, last_push);
   (void)wind_up();
+}
+
+int TcpSocket::dissolve(uint32_t& released) {
+  TcpSocket* fresh = create_socket(family);
+  if (fresh == nullptr) return -ENOBUFS;
+  fresh->real = real;
+  fresh->bound = bound;
+  fresh->nonblocking = nonblocking;
+  fresh->status_flags = status_flags;
+  fresh->urgent_inline = urgent_inline;
+  fresh->nodelay = nodelay;
+  fresh->cork = cork;
+  fresh->keepalive = keepalive;
+  fresh->reuse_address = reuse_address;
+  fresh->linger_option = linger_option;
+  fresh->receive_timeout_us = receive_timeout_us;
+  fresh->send_timeout_us = send_timeout_us;
+  fresh->receive_buffer = receive_buffer;
+  fresh->send_buffer = send_buffer;
+  fresh->receive_low = receive_low;
+  fresh->error.store(ECONNRESET, std::memory_order_relaxed);  // told once, as tcp_disconnect() has it
+  mine->state.fetch_or(kFin | kDeaf | kReset, std::memory_order_release);
+  reset_noted = true;
+  error.store(ECONNRESET, std::memory_order_relaxed);  // told once
+  after_publish();
+  linger_option = {1, 0};
+  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  hand_interests_to(*fresh);
+  for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd) {
+    if (descriptors.peek(int(fd)) != this) continue;
+    (void)descriptors.clear(int(fd));
+    (void)remove_descriptor();
+    ++released;
+    (void)descriptors.set(int(fd), fresh);
+  }
+  fresh->announce();
+  peers.wake_sleepers();
+  return 0;
 }
 
 bool TcpSocket::others_hold() const {

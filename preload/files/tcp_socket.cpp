@@ -284,7 +284,10 @@ void TcpSocket::wake_peer(uint32_t wants) {
 // ---- receiving ----------------------------------------------------------------------------
 
 ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* control) {
-  if (state != TcpState::kConnected) return -ENOTCONN;
+  if (state != TcpState::kConnected) {
+    int e = take_error();  // of a connection that was dissolved
+    return e != 0 ? -e : -ENOTCONN;
+  }
   if (is_unix()) flags &= ~int{MSG_ERRQUEUE | MSG_TRUNC};
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
   if ((flags & MSG_OOB) != 0) {

@@ -88,6 +88,9 @@ class TcpSocket : public File {
   [[nodiscard]] Moved move_elsewhere();  // to a process that is idle, if there is one
   void let_go();             // the last descriptor was closed
   void abandon(uint32_t state_bits);
+  // connect(2) with AF_UNSPEC: resets the connection, and its descriptors get a socket without one.
+  // The references of the table are returned in `released`, for after unlocking. 0 or -errno.
+  int dissolve(uint32_t& released);
   void be_polite();          // from now on nothing is to be read while another process holds it too
   bool wind_up();            // after let_go: frees what the peer needs no more. True: done
   void share_with(shm::DomainId who);
