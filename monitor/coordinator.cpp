@@ -59,7 +59,7 @@ Coordinator::Coordinator(const Options& options)
     transport_ = std::make_unique<SharedQueues>(core_, clients_);
   else
     transport_ = std::make_unique<DividedQueues>(core_, clients_);
-  registrar_.serve(*transport_);
+  registrar_.serve(*transport_, tickets_);
   reaper_.serve(*transport_);
   status_.serve(*transport_);
 }
@@ -165,6 +165,8 @@ void Coordinator::on_event(Source source, uint32_t id, uint32_t events) {
       return;
     case Source::kExpected:
       return watcher_.ended(id);
+    case Source::kTicket:
+      return tickets_.ended(id);
     case Source::kSummons:
       return;  // the next look finds the request
     case Source::kSocket:

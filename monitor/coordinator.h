@@ -12,6 +12,7 @@
 #include "monitor/reaper.h"
 #include "monitor/socket_list.h"
 #include "monitor/status.h"
+#include "monitor/tickets.h"
 
 namespace sluice::monitor {
 
@@ -46,15 +47,16 @@ class Coordinator {
   PairRegions pairs_;
   Ledger ledger_;
   NameTable names_;
+  Tickets tickets_{options_, events_, clients_, core_, post_, pairs_};
   Executor executor_{core_, clients_, post_, directory_, watcher_, names_};
   std::unique_ptr<Transport> transport_;
   Registrar registrar_{options_, events_, clients_, core_, post_, directory_, pairs_};
-  Reaper reaper_{events_, clients_, core_, pairs_, watcher_, ledger_};
-  Status status_{options_, clients_, core_, post_, pairs_, ledger_};
+  Reaper reaper_{events_, clients_, core_, pairs_, tickets_, watcher_, ledger_};
+  Status status_{options_, clients_, core_, post_, pairs_, tickets_, ledger_};
   SocketList sockets_{clients_, core_, pairs_, names_};
   TextService texts_{post_, texts()};
   NameService name_service_{clients_, core_, post_, names_};
-  Packets packets_{clients_, post_, registrar_, name_service_, texts_};
+  Packets packets_{clients_, post_, registrar_, tickets_, name_service_, texts_};
   Acceptor acceptor_{events_, clients_};
   Descriptor signals_;
   Poller poller_;

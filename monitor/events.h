@@ -17,6 +17,7 @@ enum class Source : uint8_t {
   kSocket,    // id: client's serial
   kSummons,   // id: client's serial; it rings because it has a request
   kProcess,   // id: client's serial; its process has ended
+  kTicket,    // id: ticket's number
   kExpected,  // id: domain that was announced and has ended
 };
 

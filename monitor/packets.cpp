@@ -91,6 +91,14 @@ void Packets::dispatch(Client& client, InPacket& packet) {
       return name_service_.name(client, packet);
     case shm::kChannel:
       return name_service_.channel(client, packet);
+    case shm::kPass:
+      return tickets_.pass(client, packet);
+    case shm::kDeposit:
+      return tickets_.deposit(client, packet);
+    case shm::kClaim:
+      return tickets_.claim(client, packet);
+    case shm::kCarry:
+      return tickets_.carry(client, packet);
     case shm::kSync:
       return post_.send(client, make_packet(shm::kSync));
     default:

@@ -4,13 +4,14 @@
 #include "monitor/name_service.h"
 #include "monitor/registrar.h"
 #include "monitor/text_service.h"
+#include "monitor/tickets.h"
 
 namespace sluice::monitor {
 
 class Packets {
  public:
-  Packets(Clients& clients, Post& post, Registrar& registrar, NameService& names, TextService& texts)
-      : clients_(clients), post_(post), registrar_(registrar), name_service_(names), texts_(texts) {}
+  Packets(Clients& clients, Post& post, Registrar& registrar, Tickets& tickets, NameService& names, TextService& texts)
+      : clients_(clients), post_(post), registrar_(registrar), tickets_(tickets), name_service_(names), texts_(texts) {}
 
   // The socket has something, or takes something again, or has ended.
   void serve(Client& client, uint32_t events);
@@ -24,6 +25,7 @@ class Packets {
   Clients& clients_;
   Post& post_;
   Registrar& registrar_;
+  Tickets& tickets_;
   NameService& name_service_;
   TextService& texts_;
 };

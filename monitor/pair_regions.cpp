@@ -20,6 +20,12 @@ bool PairRegions::is_valid(int fd, const PairKey& key) {
          h.reader == key.reader && h.generation == key.generation;
 }
 
+bool PairRegions::is_written_by(int fd, DomainId writer) {
+  shm::PairHeader h{};
+  if (pread(fd, static_cast<void*>(&h), sizeof h, 0) != ssize_t(sizeof h)) return false;
+  return h.magic == shm::kMagic && h.version == shm::kProtocolVersion && h.writer == writer && h.reader == writer;
+}
+
 void PairRegions::add(const PairKey& key, Descriptor fd) {
   auto old = regions_.find(key);
   if (old != regions_.end()) erase(old);
@@ -56,6 +62,18 @@ bool PairRegions::share(const PairKey& key, DomainId reader) {
   readers.push_back(reader);
   of_domain_[reader].push_back(key);
   return true;
+}
+
+void PairRegions::join(const PairKey& key, DomainId taker) {
+  auto region = regions_.find(key);
+  if (region != regions_.end()) {
+    std::vector<DomainId>& writers = region->second.writers;
+    if (std::count(writers.begin(), writers.end(), taker) == 0) {
+      writers.push_back(taker);
+      of_domain_[taker].push_back(key);
+    }
+  }
+  (void)share({key.reader, key.writer, key.generation}, taker);
 }
 
 void PairRegions::remove(DomainId dead) {

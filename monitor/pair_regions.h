@@ -33,11 +33,15 @@ class PairRegions {
  public:
   // Whether the header of the region says what `key` says.
   static bool is_valid(int fd, const PairKey& key);
+  // Whether it is one between a process and itself.
+  static bool is_written_by(int fd, DomainId writer);
   void add(const PairKey& key, Descriptor fd);
   // A child of `parent` shares what the parent has now.
   void inherit(DomainId child, DomainId parent);
   // `reader` reads this region too. False if it did already, or the region is gone.
   bool share(const PairKey& key, DomainId reader);
+  // `taker` was passed a connection of the pair: it writes this region's side, and reads the other.
+  void join(const PairKey& key, DomainId taker);
   void remove(DomainId dead);
   std::vector<PairKey> read_by(DomainId reader) const;
 

@@ -22,6 +22,9 @@ std::string command_of(int32_t pid);
 // Whether the process may bind ports below 1024 (CAP_NET_BIND_SERVICE).
 bool may_bind_low_ports(int32_t pid);
 
+// Only an eventfd can be written to without ever waiting for somebody else.
+bool is_eventfd(int fd);
+
 // The first number in a file, or `otherwise`.
 long number_in(const char* path, long otherwise);
 

@@ -12,6 +12,7 @@ bool Reaper::bury() {
   while (DomainId domain = watcher_.take_ended()) {
     core_.remove(domain);
     pairs_.remove(domain);
+    tickets_.remove(domain);
   }
   return any;
 }
@@ -28,6 +29,7 @@ void Reaper::bury(Client& client) {
   if (domain == shm::kNobody) return;
   core_.remove(domain);
   pairs_.remove(domain);
+  tickets_.remove(domain);
 }
 
 }  // namespace sluice::monitor

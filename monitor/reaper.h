@@ -7,6 +7,7 @@
 #include "monitor/ledger.h"
 #include "monitor/pair_regions.h"
 #include "monitor/post.h"
+#include "monitor/tickets.h"
 #include "monitor/transport.h"
 #include "monitor/watcher.h"
 
@@ -15,11 +16,12 @@ namespace sluice::monitor {
 class Reaper {
  public:
   Reaper(Events& events, Clients& clients, core::CoordinatorCore& core, PairRegions& pairs,
-         Watcher& watcher, Ledger& ledger)
+         Tickets& tickets, Watcher& watcher, Ledger& ledger)
       : events_(events),
         clients_(clients),
         core_(core),
         pairs_(pairs),
+        tickets_(tickets),
         watcher_(watcher),
         ledger_(ledger) {}
   void serve(Transport& transport) { transport_ = &transport; }
@@ -34,6 +36,7 @@ class Reaper {
   Clients& clients_;
   core::CoordinatorCore& core_;
   PairRegions& pairs_;
+  Tickets& tickets_;
   Watcher& watcher_;
   Ledger& ledger_;
   Transport* transport_ = nullptr;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "monitor/process.h"
+#include "monitor/tickets.h"
 
 namespace sluice::monitor {
 namespace {
@@ -19,14 +20,6 @@ namespace {
 constexpr std::size_t kOwnDescriptors = 32;
 constexpr std::size_t kDescriptorsPerClient = 4;
 constexpr std::size_t kDescriptorsPerPair = 2 + 2 * 2;  // and as many to each side, if they queue
-
-// Only an eventfd can be written to without ever waiting for somebody else.
-bool is_eventfd(int fd) {
-  char target[32] = {};
-  std::string link = "/proc/self/fd/" + std::to_string(fd);
-  ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
-  return n > 0 && strcmp(target, "anon_inode:[eventfd]") == 0;
-}
 
 int option(int fd, int name) {
   int value = -1;
@@ -75,6 +68,7 @@ int Registrar::welcome(Client& client, InPacket& packet) {
   pass_regions(client);
   for (OutPacket& p : client.kept) post_.send(client, p.header, {p.fds[0].get()});
   client.kept.clear();
+  tickets_->introduce(client);
   return 0;
 }
 
@@ -154,6 +148,7 @@ void Registrar::reserve(Client& parent, InPacket& packet) {
   client.stage = Stage::kReserved;
   clients_.enter_domain(client, child);
   pairs_.inherit(child, parent.domain);
+  tickets_->inherit(child, parent.domain);
   // The hello will come from another process.
   int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);

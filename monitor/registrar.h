@@ -21,6 +21,8 @@ struct InPacket {
   bool has_body = false;
 };
 
+class Tickets;
+
 class Registrar {
  public:
   Registrar(const Options& options, Events& events, Clients& clients, core::CoordinatorCore& core,
@@ -32,7 +34,10 @@ class Registrar {
         post_(post),
         directory_(directory),
         pairs_(pairs) {}
-  void serve(Transport& transport) { transport_ = &transport; }
+  void serve(Transport& transport, Tickets& tickets) {
+    transport_ = &transport;
+    tickets_ = &tickets;
+  }
 
   void hello(Client& client, InPacket& packet);
   void reserve(Client& parent, InPacket& packet);
@@ -61,6 +66,7 @@ class Registrar {
   DirectoryRegion& directory_;
   PairRegions& pairs_;
   Transport* transport_ = nullptr;
+  Tickets* tickets_ = nullptr;
 };
 
 }  // namespace sluice::monitor

@@ -83,8 +83,10 @@ std::string Status::json() const {
        {{"divided", options_.shared_queues ? 0 : served},
         {"shared", options_.shared_queues ? served : 0}}},
       {"bells_total", total(shm::kBells) + post_.bells()},
-      {"regions", pairs_.count() + own_regions},
+      {"regions", pairs_.count() + tickets_.regions() + own_regions},
       {"region_bytes", pairs_.bytes() + own_bytes},
+      {"passed_total", tickets_.claimed()},
+      {"in_flight", tickets_.in_flight()},
       {"clients_detail", details},
   };
   return j.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -9,6 +9,7 @@
 #include "monitor/options.h"
 #include "monitor/pair_regions.h"
 #include "monitor/post.h"
+#include "monitor/tickets.h"
 #include "monitor/transport.h"
 
 namespace sluice::monitor {
@@ -16,12 +17,13 @@ namespace sluice::monitor {
 class Status {
  public:
   Status(const Options& options, Clients& clients, core::CoordinatorCore& core, const Post& post,
-         const PairRegions& pairs, const Ledger& ledger)
+         const PairRegions& pairs, const Tickets& tickets, const Ledger& ledger)
       : options_(options),
         clients_(clients),
         core_(core),
         post_(post),
         pairs_(pairs),
+        tickets_(tickets),
         ledger_(ledger) {}
   void serve(const Transport& transport) { transport_ = &transport; }
 
@@ -36,6 +38,7 @@ class Status {
   core::CoordinatorCore& core_;
   const Post& post_;
   const PairRegions& pairs_;
+  const Tickets& tickets_;
   const Ledger& ledger_;
   const Transport* transport_ = nullptr;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();

@@ -390,6 +390,44 @@ void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kAnnouncePair, peer, generation, peer_pid), nullptr, 0);
 }
 
+int CoordinatorLink::ask(const Packet& question, const int* fds, int count, ReceivedPacket& r) {
+  if (socket_ < 0 || (out_of_step_ && !sync())) return -ENOTCONN;
+  out_of_step_ = false;
+  int error = send_packet(socket_, question, fds, count);
+  if (error != 0) return error;
+  out_of_step_ = !wait_for_packet(question.type, r);
+  return out_of_step_ ? -ENOTCONN : -int(r.packet.status);
+}
+
+int CoordinatorLink::open_passing(const PairHeader& h, const int* fds, int count, uint32_t& number) {
+  ReceivedPacket r;
+  int error = ask(make_packet(kPass, h.reader, h.generation, h.writer), fds, count, r);
+  if (error == 0) number = r.packet.value;
+  return error;
+}
+
+int CoordinatorLink::deposit(uint32_t number, uint32_t slot, uint32_t generation, const int* ends, bool watched,
+                             uint32_t& ticket, DomainId& stand_in) {
+  Packet p = make_packet(kDeposit, watched, number, slot);
+  p.reserved = generation;
+  ReceivedPacket r;
+  int error = ask(p, ends, 2, r);
+  if (error != 0) return error;
+  stand_in = r.packet.domain;
+  ticket = r.packet.value;
+  return 0;
+}
+
+int CoordinatorLink::carry(uint32_t ticket) {
+  ReceivedPacket r;
+  return ask(make_packet(kCarry, self_, ticket), nullptr, 0, r);
+}
+
+int CoordinatorLink::claim(int end, ReceivedPacket& out) {
+  out.fd_count = 0;
+  return ask(make_packet(kClaim, self_), &end, 1, out);
+}
+
 void CoordinatorLink::offer_again(DomainId peer, uint32_t generation, int region) {
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kRegion, peer, generation, kOfferedBefore), &region, 1);
 }

@@ -53,6 +53,17 @@ class CoordinatorLink {
                                  int end);
   void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
 
+  // ---- passing connections (shm/protocol.h). 0 or -errno.
+  // A passing region with this header; fds as for kPass.
+  [[nodiscard]] int open_passing(const shm::PairHeader& h, const int* fds, int count, uint32_t& number);
+  // `ends`: the one that travels, the other. `watched`: kTaken is wanted. `stand_in`: to be entered
+  // as a holder.
+  [[nodiscard]] int deposit(uint32_t number, uint32_t slot, uint32_t generation, const int* ends, bool watched,
+                            uint32_t& ticket, shm::DomainId& stand_in);
+  [[nodiscard]] int carry(uint32_t ticket);
+  // What `end` stands for; the descriptors become the caller's.
+  [[nodiscard]] int claim(int end, ReceivedPacket& out);
+
   // To a new coordinator: a region that may have been lost with the old one.
   void offer_again(shm::DomainId peer, uint32_t generation, int region);
 
@@ -103,6 +114,7 @@ class CoordinatorLink {
   void tell_sleeping();
   bool push(const shm::Message& m);
   bool wait_for_packet(uint16_t type, ReceivedPacket& out);
+  int ask(const shm::Packet& question, const int* fds, int count, ReceivedPacket& answer);
   [[nodiscard]] bool keep(const ReceivedPacket& p);
 
   char directory_path_[108 - 32] = {};
@@ -131,6 +143,7 @@ class CoordinatorLink {
   uint32_t incarnation_ = 0;
   bool was_connected_ = false;
   bool warned_ = false;
+  bool out_of_step_ = false;  // an answer may still come for which nobody waits any more
   // Packets that arrived while waiting for another one, the oldest first.
   ReceivedPacket* waiting_ = nullptr;
   uint32_t waiting_room_ = 0;

@@ -104,6 +104,7 @@ bool provide_ends(Leaving* list, uint32_t count) {
   RaisedLimit raised;
   bool any = false;
   for (uint32_t i = 0; i < count; ++i) {
+    any |= list[i].far_end >= 0;
     if (list[i].socket->state != TcpState::kConnected || list[i].substitute >= 0) continue;
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return any;
@@ -114,6 +115,52 @@ bool provide_ends(Leaving* list, uint32_t count) {
     any = true;
   }
   return any;
+}
+
+}  // namespace
+
+namespace {
+
+// How long a ticket may wait to be taken before it is carried: a receiver without the shim would
+// wait for its bytes for ever.
+constexpr int64_t kPatienceMs = 50;
+
+bool is_watched(const Leaving& l) { return l.far_end >= 0 && l.ticket != 0; }
+
+void leave_one(Leaving& l) {
+  ::close(l.fd);
+  ::close(l.far_end);
+  l.far_end = -1;
+}
+
+// Whoever has the shim takes the connection at once, and lets go of the ticket. A program without it
+// writes to it, or waits.
+bool may_carry(const Leaving& l) {
+  Guard guard(control_lock);
+  return !coordinator.ensure() || coordinator.carry(l.ticket) == 0;
+}
+
+// Whoever has the shim takes the connection at once, and lets go of the ticket. A program without it
+// writes to it, or waits.
+void leave_what_is_taken(Leaving* list, uint32_t count) {
+  auto* fds = static_cast<pollfd*>(malloc(count * sizeof(pollfd)));
+  if (fds == nullptr) _exit(1);
+  for (uint32_t i = 0; i < count; ++i) fds[i] = {is_watched(list[i]) ? list[i].far_end : -1, POLLIN, 0};
+  Deadline deadline = Deadline::in_ms(kPatienceMs);
+  for (bool undecided = true; undecided && !deadline.passed();) {
+    timespec left = deadline.left();
+    if (libc.ppoll(fds, count, &left, nullptr) < 0 && errno != EINTR) break;
+    undecided = false;
+    for (uint32_t i = 0; i < count; ++i) {
+      if (fds[i].fd < 0) continue;
+      if (fds[i].revents == POLLHUP) leave_one(list[i]);
+      if (fds[i].revents != 0) fds[i].fd = -1;
+      undecided |= fds[i].fd >= 0;
+    }
+  }
+  free(fds);
+  for (uint32_t i = 0; i < count; ++i)
+    if (is_watched(list[i]) && !may_carry(list[i])) leave_one(list[i]);
 }
 
 }  // namespace
@@ -153,6 +200,7 @@ void Carrier::run(const Launch& l) {
   }
   if (verdict == 'x') _exit(0);
   kernel::close(l.go);
+  leave_what_is_taken(l.list, l.count);
   CarrierLoop loop;
   for (uint32_t i = 0; i < l.count; ++i) {
     if (l.list[i].far_end < 0) continue;
@@ -173,9 +221,9 @@ int Carrier::launch(void* argument) {
   _exit(0);
 }
 
-void Carrier::start(Leaving* list, uint32_t count) {
+bool Carrier::start(Leaving* list, uint32_t count) {
   int ends[2];
-  if (!provide_ends(list, count)) return;
+  if (!provide_ends(list, count)) return false;
   Launch l{list, count, -1, {}, false};
   if (pipe2(ends, O_CLOEXEC) == 0) {
     l.go = ends[0];
@@ -194,9 +242,10 @@ void Carrier::start(Leaving* list, uint32_t count) {
   }
   for (uint32_t i = 0; i < count; ++i)
     if (list[i].far_end >= 0) kernel::close(list[i].far_end);
-  if (l.started) return;
+  if (l.started) return true;
   finish('x');
   close_substitutes(list, count);
+  return false;
 }
 
 void Carrier::finish(char verdict) {
@@ -281,7 +330,7 @@ void Departure::collect(uint32_t room) {
       return;
     }
     if (s.state == TcpState::kUnconnected && s.real) return;
-    Leaving& l = list_[count_++] = {fd, &s, -1, -1, -1, fd <= STDERR_FILENO};
+    Leaving& l = list_[count_++] = {fd, &s, -1, -1, -1, fd <= STDERR_FILENO, 0};
     // A vfork child gives the new program a socket of its own, and its parent keeps none.
     if (s.state == TcpState::kUnconnected)
       l.substitute = libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);

@@ -22,6 +22,8 @@ struct Leaving {
   // The program is given it as stdin, stdout or stderr. Whatever else is open there may be so by
   // oversight: as long as other processes have the connection, its bytes are theirs to read.
   bool meant;
+  // What travels is a ticket: carried only if nobody takes it.
+  uint32_t ticket;
 };
 
 // The carrier of one exec. It touches no byte before depart(). Everything here works in a vfork
@@ -30,7 +32,8 @@ class Carrier {
  public:
   // Fills in the substitutes and starts the carrier if there is something to carry. What cannot
   // be carried is left as it is.
-  void start(Leaving* list, uint32_t count);
+  // Ends that are there already are used. False: there is no carrier.
+  bool start(Leaving* list, uint32_t count);
   // The new program runs. exec says so by closing `go_`, which nobody can do twice.
   void depart() { finish('g'); }
   // It does not: the carrier ends without having taken anything.

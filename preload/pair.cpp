@@ -8,6 +8,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/kernel.h"
 #include "preload/libc.h"
+#include "preload/pass_region.h"
 #include "preload/sleep.h"
 #include "shm/byte_ring.h"
 #include "shm/wake.h"
@@ -16,13 +17,18 @@ namespace sluice::preload {
 
 using namespace shm;
 
-int Pair::create_out(Protect protect) {
-  RaisedLimit raised;
+bool Pair::reserve_private() {
   void* p = mmap(nullptr, sizeof(Private), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) return -ENOMEM;
+  if (p == MAP_FAILED) return false;
   private_ = static_cast<Private*>(p);
   sockets_ = private_->sockets;
+  return true;
+}
+
+int Pair::create_out(Protect protect) {
+  RaisedLimit raised;
+  if (!reserve_private()) return -ENOMEM;
   int fd = create_region("sluice-pair", kPairBytes);
   if (fd < 0) return fd;
   void* base = map_writable(fd, kPairBytes);
@@ -56,6 +62,68 @@ int Pair::attach_in(int region) {
   return 0;
 }
 
+int Pair::adopt(int region) {
+  if (!reserve_private()) return -ENOMEM;
+  void* base = map_writable(region, kPairBytes);
+  if (base == nullptr) return -errno;
+  out_.base = static_cast<std::byte*>(base);
+  inherited = frozen = true;
+  return 0;
+}
+
+// ---- passing regions of the other side ----------------------------------------------------
+
+bool Pair::extend(uint32_t number, int region, int bell) {
+  void* base = map_readable(region, kPairBytes);
+  if (base == nullptr) return false;
+  if (!extend(number, PairView{static_cast<std::byte*>(base)}, bell)) {
+    munmap(base, kPairBytes);
+    return false;
+  }
+  extensions_[extension_count_.load(std::memory_order_relaxed) - 1].mapped = true;  // under the lock
+  return true;
+}
+
+bool Pair::extend(uint32_t number, const PairView& view, int bell) {
+  uint32_t n = extension_count_.load(std::memory_order_relaxed);  // under the lock
+  for (uint32_t i = 0; i < n; ++i)
+    if (extensions_[i].number == number) return false;
+  if (n == kExtensions) return false;
+  extensions_[n] = {number, view, bell, 0, false};
+  extension_count_.store(n + 1, std::memory_order_release);
+  return true;
+}
+
+Slot* Pair::moved_slot(const Slot& from, uint32_t slot) const {
+  uint32_t number = from.moved_to;
+  for (uint32_t i = 0, n = extension_count_.load(std::memory_order_acquire); i < n; ++i)
+    if (extensions_[i].number == number) return &extensions_[i].view.slot(slot);
+  return nullptr;
+}
+
+Slot* Pair::peer_slot(uint32_t slot) const {
+  if (!in_) return nullptr;
+  Slot& s = in_.slot(slot);
+  return (s.state.load(std::memory_order_acquire) & kMoved) != 0 ? moved_slot(s, slot) : &s;
+}
+
+void Pair::ring_takers() {
+  for (uint32_t i = 0, n = extension_count_.load(std::memory_order_acquire); i < n; ++i) {
+    const Extension& e = extensions_[i];
+    uint64_t one = 1;
+    if (e.view.header().sharers_sleeping.load(std::memory_order_relaxed) == 0) continue;  // ordered by the fence
+    coordinator.count(kBells);
+    (void)!libc.write(e.bell, &one, sizeof one);
+  }
+}
+
+bool Pair::has_takers_news() const {
+  for (uint32_t i = 0, n = extension_count_.load(std::memory_order_acquire); i < n; ++i)
+    if (extensions_[i].view.header().sharers_news.load(std::memory_order_relaxed) != extensions_[i].news_seen)  // a hint
+      return true;
+  return false;
+}
+
 void Pair::attach_twin(Pair& other) {
   twin = &other;
   other.twin = this;
@@ -87,6 +155,13 @@ void Pair::forget_offer() {
 
 void Pair::finish() {
   forget_offer();
+  if (pass != nullptr) pass->finish();
+  pass = nullptr;
+  for (uint32_t i = 0; i < extension_count_.load(std::memory_order_relaxed); ++i) {  // under the lock
+    if (extensions_[i].mapped) munmap(extensions_[i].view.base, kPairBytes);
+    close_own(extensions_[i].bell);
+  }
+  extension_count_.store(0, std::memory_order_relaxed);  // likewise
   if (twin == nullptr && in_) munmap(in_.base, kPairBytes);
   if (out_) munmap(out_.base, kPairBytes);
   if (private_ != nullptr) munmap(private_, sizeof(Private));
@@ -174,8 +249,14 @@ void Pair::push_news(uint32_t slot, uint64_t& last) {
 }
 
 bool Pair::take_sharers_news() {
+  bool any = false;
+  for (uint32_t i = 0, e = extension_count_.load(std::memory_order_relaxed); i < e; ++i) {  // under the lock
+    uint32_t n = extensions_[i].view.header().sharers_news.load(std::memory_order_acquire);
+    any |= n != extensions_[i].news_seen;
+    extensions_[i].news_seen = n;
+  }
   uint32_t n = in_ ? in_.header().sharers_news.load(std::memory_order_acquire) : 0;
-  if (n == sharers_news_seen_) return false;
+  if (n == sharers_news_seen_) return any;
   sharers_news_seen_ = n;
   return true;
 }

@@ -13,6 +13,7 @@
 
 namespace sluice::preload {
 
+class PassRegion;
 class TcpSocket;
 
 // Under control_lock unless said otherwise. The memory of a Pair is never given back, its
@@ -22,6 +23,7 @@ class Pair {
   Pair(shm::DomainId self, shm::DomainId peer, uint32_t generation)
       : self_(self), peer_(peer), generation_(generation) {}
 
+  shm::DomainId writer() const { return self_; }  // an inherited pair: the process that it is from
   shm::DomainId peer() const { return peer_; }
   uint32_t generation() const { return generation_; }
   const shm::PairView& out() const { return out_; }
@@ -31,6 +33,16 @@ class Pair {
   [[nodiscard]] int create_out(shm::Protect protect);
   // The peer's region has arrived. 0 or -errno.
   [[nodiscard]] int attach_in(int region);
+  // A connection that came in a message: our side of it is in this passing region.
+  [[nodiscard]] int adopt(int region);
+  // A passing region of the peer's side, with the bell of those who share it. Takes the descriptors.
+  bool extend(uint32_t number, int region, int bell);
+  bool extend(uint32_t number, const shm::PairView& view, int bell);
+  // The peer's slot, in a passing region if it has gone there and we know it; else null.
+  shm::Slot* moved_slot(const shm::Slot& from, uint32_t slot) const;
+  shm::Slot* peer_slot(uint32_t slot) const;
+  // Wakes those who hold passed connections of the peer's side. After a full fence.
+  void ring_takers();
   // Both ends in this process: the other Pair has the same two regions, the other way round.
   void attach_twin(Pair& twin);
   void set_bell(int fd, uint32_t pid);
@@ -84,9 +96,10 @@ class Pair {
   // Whether a process that shares the peer's side has counted something since the last time.
   bool take_sharers_news();
   bool has_news() const {
-    return in_ && !inherited && (news_.has_fresh() ||
+    return in_ && !inherited && (news_.has_fresh() || has_takers_news() ||
                    in_.header().sharers_news.load(std::memory_order_relaxed) != sharers_news_seen_);  // a hint
   }
+  bool has_takers_news() const;
 
   void set_sleeping(bool asleep);
   void note_cpu(uint32_t cpu);
@@ -108,14 +121,26 @@ class Pair {
   bool frozen = false;     // we forked: see freeze
   bool inherited = false;  // we are the child: the parent consumes the ready queue
   Pair* twin = nullptr;
+  PassRegion* pass = nullptr;  // where our side of its connections goes when they are passed
+  uint32_t received = 0;       // the number of the passing region that `out` is, or 0
 
  private:
+  // A passing region of the peer's side.
+  struct Extension {
+    uint32_t number;
+    shm::PairView view;
+    int bell;
+    uint32_t news_seen;
+    bool mapped;  // by us, for this
+  };
+  static constexpr uint32_t kExtensions = 16;
   // What only we know, in one reserved mapping.
   struct Private {
     TcpSocket* sockets[shm::kSlots];
     uint32_t free_slots[shm::kSlots];
     uint32_t free_rings[4][shm::kPairBytes / shm::kPageBytes / 4];
   };
+  bool reserve_private();
   uint32_t parity() const {
     if (twin != nullptr) return twin_acceptor_ ? 1 : 0;
     return self_ < peer_ ? 0 : 1;
@@ -133,6 +158,8 @@ class Pair {
   bool twin_acceptor_ = false;
   bool owns_regions_ = true;
   shm::PairView out_, in_;
+  Extension extensions_[kExtensions] = {};
+  std::atomic<uint32_t> extension_count_{0};  // grows under control_lock, is read without
   shm::ReadyProducer push_;
   shm::ReadyConsumer news_;
   Mutex push_lock_;

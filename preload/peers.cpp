@@ -2,10 +2,12 @@
 
 #include <errno.h>
 
+#include "preload/channels.h"
 #include "preload/descriptor_table.h"
 #include "preload/files/ancillary.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/libc.h"
+#include "preload/pass_region.h"
 #include "preload/routes.h"
 #include "preload/sleep.h"
 #include "preload/waiting.h"
@@ -32,22 +34,20 @@ Pair* Peers::find(DomainId peer, uint32_t generation) {
   return nullptr;
 }
 
-Pair* Peers::find_inherited(DomainId peer, uint32_t generation) {
-  for (uint32_t i = 0; i < count(); ++i)
-    if (pairs_[i]->peer() == peer && pairs_[i]->generation() == generation && pairs_[i]->inherited &&
-        pairs_[i]->twin == nullptr)
-      return pairs_[i];
-  return nullptr;
-}
+void Peers::release_cell(const Pair& p) { used[(reinterpret_cast<const std::byte*>(&p) - storage[0]) / sizeof(Pair)] = false; }
 
 Pair* Peers::create(DomainId peer, uint32_t generation, int& error) {
+  return create(coordinator.self(), peer, generation, error);
+}
+
+Pair* Peers::create(DomainId writer, DomainId peer, uint32_t generation, int& error) {
   error = -ENOMEM;
   if (count() == kMaxPairs) return nullptr;
   uint32_t cell = 0;
   while (cell < kMaxPairs && used[cell]) ++cell;
   if (cell == kMaxPairs) return nullptr;
   used[cell] = true;
-  return new (storage[cell]) Pair(coordinator.self(), peer, generation);
+  return new (storage[cell]) Pair(writer, peer, generation);
 }
 
 bool Peers::hand_out(Pair& p, int region, int& error) {
@@ -83,7 +83,7 @@ Pair* Peers::create_twins(int& error) {
       error = fd;
       return nullptr;
     }
-    close_own(fd);
+    p->keep_offer(fd);  // for those to whom we pass an end
   }
   a->attach_twin(*b);
   add(*a);
@@ -134,11 +134,9 @@ void Peers::peer_region(ReceivedPacket& r) {
   int error = 0;
   PairHeader header;
   if (pread(r.fds[0], &header, sizeof header, 0) != sizeof header) return;
-  if (header.reader != coordinator.self()) {  // meant for our parent, and so for us
-    Pair* shared = find_inherited(packet.domain, packet.value);
-    if (shared != nullptr && !shared->in()) (void)shared->attach_in(r.fds[0]);
-    return;
-  }
+  if (packet.reserved != 0) return extend_pairs(r, header.reader);
+  peer_region_of_others(r, header.reader);
+  if (header.reader != coordinator.self()) return;
   Pair* p = find(packet.domain, packet.value);
   if (p == nullptr && chooses(packet.domain, packet.value)) return;  // an answer to what we gave up
   if (p == nullptr) {
@@ -163,6 +161,27 @@ void Peers::peer_region(ReceivedPacket& r) {
   if (sleepers_ > 0) p->set_sleeping(true);
   for (uint32_t s = 0; s < p->slot_limit(); ++s)
     if (TcpSocket* socket = p->socket_at(s)) socket->on_news();
+}
+
+// Meant for our parent, or for who passed us a connection, and so for us.
+void Peers::peer_region_of_others(const ReceivedPacket& r, DomainId reader) {
+  each([&](Pair& p) {
+    bool concerned = p.inherited && p.twin == nullptr && p.writer() == reader && p.peer() == r.packet.domain;
+    if (concerned && p.generation() == r.packet.value && !p.in()) (void)p.attach_in(r.fds[0]);
+  });
+}
+
+// The peer's side of some connections has been passed: it goes on in another region.
+void Peers::extend_pairs(ReceivedPacket& r, DomainId reader) {
+  each([&](Pair& p) {
+    if (p.writer() != reader || p.peer() != r.packet.domain || p.generation() != r.packet.value || p.twin != nullptr) return;
+    RaisedLimit raised;
+    int bell = move_high(libc.fcntl(r.fds[1], F_DUPFD_CLOEXEC, 0));
+    if (bell < 0) return;
+    if (!p.extend(r.packet.reserved, r.fds[0], bell)) return close_own(bell);
+    for (uint32_t s = 0; s < p.slot_limit(); ++s)
+      if (TcpSocket* socket = p.socket_at(s); socket != nullptr && socket->is_left_behind_by_peer()) socket->on_news();
+  });
 }
 
 void Peers::peer_gone(DomainId who) {
@@ -193,6 +212,7 @@ void Peers::take(ReceivedPacket& r) {
           take_channel(r.packet.domain, r.packet.value, r.packet.value2, r.packet.reserved, r.fds[0]))
         r.fd_count = 0;
       break;
+    case kTaken: ticket_was_taken(r.packet.value); break;
     case kReconsider: waiting.called(r.packet.value); break;
     default: break;
   }
@@ -222,7 +242,7 @@ void Peers::scan(Pair& p) {
     TcpSocket* socket = p.socket_at(s);
     if (socket == nullptr) continue;
     --left;
-    if (socket->theirs == nullptr) socket->attach();
+    if (socket->theirs == nullptr || socket->is_left_behind_by_peer()) socket->attach();
     if (socket->theirs == nullptr) continue;
     uint64_t tail = socket->theirs->tail.load(std::memory_order_acquire);
     uint64_t head = socket->theirs->head.load(std::memory_order_acquire);
@@ -265,7 +285,7 @@ void Peers::hear() {
     Pair& p = *pairs_[i];
     // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
     if (p.inherited && !p.in() && !coordinator.connected()) (void)coordinator.ensure();
-    if (p.offer() >= 0 && p.peer_attached()) p.forget_offer();
+    if (p.offer() >= 0 && p.twin == nullptr && p.peer_attached()) p.forget_offer();
     if (p.inherited || p.take_sharers_news()) scan(p);
     if (p.inherited) continue;
     uint32_t slots[64];
@@ -317,18 +337,69 @@ void Peers::retire_over() {
     // What the peer began before it left is in the queue by now: not to be thrown away unheard.
     bool unheard = left && p->has_news();
     left_ |= unheard;
-    bool over = (p->gone || (left && !unheard)) && p->connections() == 0;
+    // What was passed to us may be followed by more, as long as there is somebody to pass it.
+    bool unused = p->received != 0 && !coordinator.directory()->is_alive(p->writer());
+    bool over = (p->gone || (left && !unheard) || unused) && p->connections() == 0;
     if (!over) {
       pairs_[kept++] = p;
       continue;
     }
     forget_routes_to(*p);
     p->finish();
-    for (uint32_t c = 0; c < kMaxPairs; ++c)
-      if (reinterpret_cast<Pair*>(storage[c]) == p) used[c] = false;
+    release_cell(*p);
     if (p->gone && gone_ > 0) --gone_;
   }
   count_.store(kept, std::memory_order_release);
+  if (kept < n && has_inherited_) forget_takers_bells([](DomainId maker) { return peers.hold_what_passed(maker); });
+}
+
+// ---- passing ------------------------------------------------------------------------------
+
+Pair* Peers::find_passing(uint32_t number) {
+  for (uint32_t i = 0; i < count(); ++i) {
+    Pair& p = *pairs_[i];
+    if (p.received == number || (p.pass != nullptr && p.pass->number() == number)) return &p;
+  }
+  return nullptr;
+}
+
+Pair* Peers::adopt(const ReceivedPacket& r) {
+  PairHeader h;
+  if (r.fd_count < 3 || pread(r.fds[0], &h, sizeof h, 0) != sizeof h) return nullptr;
+  int error = 0;
+  Pair* p = create(h.writer, h.reader, h.generation, error);
+  if (p == nullptr) return nullptr;
+  if (p->adopt(r.fds[0]) != 0 || !hear_takers_bell(r.fds[1], h.maker)) {
+    p->finish();
+    release_cell(*p);
+    return nullptr;
+  }
+  p->received = r.packet.value;
+  p->made_under = coordinator.incarnation();
+  if (r.packet.domain != 0) p->set_bell(move_high(libc.fcntl(r.fds[2], F_DUPFD_CLOEXEC, 0)), r.packet.domain);
+  if (r.fd_count > 3) (void)p->attach_in(r.fds[3]);
+  has_inherited_ = left_ = true;
+  pairs_[count()] = p;
+  count_.fetch_add(1, std::memory_order_release);
+  // Each of them counts; and they do not listen to the new bell yet.
+  for (uint32_t i = 0; i < sleepers_; ++i) p->set_sleeping(true);
+  wake_sleepers();
+  if (!coordinator.directory()->is_alive(h.reader)) {
+    p->gone = true;
+    ++gone_;
+  }
+  return p;
+}
+
+void Peers::look_at(Pair& p, TcpSocket& s) {
+  if (p.gone || !coordinator.directory()->is_alive(p.peer())) s.on_peer_gone(p.peer());
+  s.on_news();
+}
+
+bool Peers::hold_what_passed(DomainId maker) const {
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->received != 0 && pairs_[i]->out().header().maker == maker) return true;
+  return false;
 }
 
 // ---- sleeping -----------------------------------------------------------------------------

@@ -53,6 +53,14 @@ class Peers {
   // The coordinator came back: it hears again of what we hold.
   void announce_all();
 
+  // ---- connections that come in messages (passing.cpp)
+  // The pair that has this passing region, as maker or as taker; or null.
+  Pair* find_passing(uint32_t number);
+  // A pair for a passing region that we have been given. Takes the descriptors.
+  Pair* adopt(const ReceivedPacket& claimed);
+  // `p` may have a new connection of which nobody tells us any more.
+  void look_at(Pair& p, TcpSocket& s);
+
   // fork, in the parent before (who: the child's domain), and in the child.
   void share_with(shm::DomainId who);
   void become_child();
@@ -65,8 +73,12 @@ class Peers {
  private:
   uint32_t count() const { return count_.load(std::memory_order_acquire); }
   Pair* find(shm::DomainId peer, uint32_t generation);
-  Pair* find_inherited(shm::DomainId peer, uint32_t generation);
+  void peer_region_of_others(const ReceivedPacket& r, shm::DomainId writer);
+  void extend_pairs(ReceivedPacket& r, shm::DomainId writer);
   Pair* create(shm::DomainId peer, uint32_t generation, int& error);
+  Pair* create(shm::DomainId writer, shm::DomainId peer, uint32_t generation, int& error);
+  static void release_cell(const Pair& p);
+  bool hold_what_passed(shm::DomainId maker) const;
   Pair* create_twins(int& error);
   bool hand_out(Pair& p, int region, int& error);
   void add(Pair& p);

@@ -95,6 +95,12 @@ int watched_fd = -1;    // the coordinator's socket
 int inotify_fd = -1;    // its directory, while it is away
 constexpr int kInheritedBells = 8;
 int inherited_bells[kInheritedBells] = {-1, -1, -1, -1, -1, -1, -1, -1};
+struct TakersBell {
+  int fd = -1;
+  shm::DomainId maker = shm::kNobody;
+};
+constexpr int kTakersBells = 64;
+TakersBell takers_bells[kTakersBells];
 std::atomic<uint32_t> epoch{1};  // grows when one of these changes
 
 // An epoll set with the bell in it, edge-triggered: nobody has to reset the bell, so several
@@ -152,12 +158,15 @@ void add_wakers(int epfd, uint32_t& seen) {
   add(epfd, watched_fd, kLinkCookie);
   add(epfd, inotify_fd, kLinkCookie);
   for (int fd : inherited_bells) add(epfd, fd, kWakerCookie);
+  for (const TakersBell& b : takers_bells) add(epfd, b.fd, kWakerCookie);
   seen = epoch.load(std::memory_order_acquire) == now ? now : 0;
 }
 
 void remove_wakers(int epfd) {
   for (int fd : {bell_fd, watched_fd, inotify_fd}) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
   for (int fd : inherited_bells) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
+  for (const TakersBell& b : takers_bells)
+    if (b.fd >= 0) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, b.fd, nullptr);
 }
 
 int bell() {
@@ -173,6 +182,28 @@ void renew_bell() {
   inherited_bells[kept] = bell_fd;
   bell_fd = -1;
   changed();
+}
+
+bool hear_takers_bell(int fd, shm::DomainId maker) {
+  TakersBell* free = nullptr;
+  for (TakersBell& b : takers_bells) {
+    if (b.fd >= 0 && b.maker == maker) return true;
+    if (b.fd < 0 && free == nullptr) free = &b;
+  }
+  RaisedLimit raised;
+  int own = free != nullptr ? move_high(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0)) : -1;
+  if (own < 0) return false;
+  *free = {own, maker};
+  changed();
+  return true;
+}
+
+void forget_takers_bells(bool (*still_used)(shm::DomainId maker)) {
+  for (TakersBell& b : takers_bells) {
+    if (b.fd < 0 || still_used(b.maker)) continue;
+    close_own(b.fd);
+    b = {};
+  }
 }
 
 void ring_own_bell() {

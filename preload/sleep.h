@@ -45,6 +45,10 @@ void renew_bell();
 void ring_own_bell();
 // Also those of the processes that were forked from this one, or it from.
 void ring_family_bells();
+// The bell of those who hold connections that `maker` has passed. False: there are too many.
+[[nodiscard]] bool hear_takers_bell(int fd, shm::DomainId maker);
+// Those for which still_used(maker) says no are closed.
+void forget_takers_bells(bool (*still_used)(shm::DomainId maker));
 // While the coordinator is away: a watch that wakes sleepers when it comes back.
 void watch_for(const char* directory);
 void watch_socket(int fd);

@@ -152,7 +152,7 @@ void SpawnPlan::prepare(const Open* open, uint32_t count) {
     if (s->state == TcpState::kUnconnected) (void)make_real(int(fd), *s);
     if (s->state != TcpState::kConnected) continue;
     closed_at_the_end_[count_] = is_untouched(int(fd));
-    list_[count_++] = {int(fd), s, -1, -1, -1, is_meant(s)};
+    list_[count_++] = {int(fd), s, -1, -1, -1, is_meant(s), 0};
   }
 }
 

@@ -20,32 +20,6 @@ namespace sluice::preload {
 
 namespace {
 
-int int_option(int fd, int name) {
-  int value = -1;
-  socklen_t length = sizeof value;
-  return libc.getsockopt(fd, SOL_SOCKET, name, &value, &length) == 0 ? value : -1;
-}
-
-// A listener that was passed on over exec becomes ours when the program shows interest in it.
-void inherit_listener(int fd) {
-  if (int_option(fd, SO_ACCEPTCONN) != 1) return;
-  bool unix_stream = int_option(fd, SO_DOMAIN) == AF_UNIX && int_option(fd, SO_TYPE) == SOCK_STREAM;
-  if (!unix_stream && int_option(fd, SO_PROTOCOL) != IPPROTO_TCP) return;
-  Guard guard(control_lock);
-  TcpSocket* s = create_socket(int_option(fd, SO_DOMAIN));
-  if (s == nullptr) return;
-  s->real = s->bound = true;
-  s->state = TcpState::kListening;
-  s->only_holder = false;
-  s->backlog_limit = 511;  // cannot be asked of the kernel
-  s->nonblocking = (libc.fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
-  s->next_listener = listeners;
-  listeners = s;
-  (void)descriptors.set(fd, s);
-  // Now, not when a worker of this program shows interest: that may have lost the right by then.
-  if (coordinator.ensure()) s->announce_listener(fd);
-}
-
 void inherit_listeners() {
   DIR* d = opendir("/proc/self/fd");
   if (d == nullptr) return;

@@ -48,6 +48,7 @@ struct PairHeader {
   DomainId writer;
   DomainId reader;
   uint32_t generation;
+  DomainId maker;  // of a passing region: who made it, which need not be the writer
   // W: how the writer sleeps. Odd: asleep in the kernel, ring its bell. Grows with each sleep.
   alignas(kCacheLine) Shared<uint32_t> sleeping;
   // Sleepers among the processes that inherited this region by fork; never reset by the dead.
@@ -62,6 +63,10 @@ struct PairHeader {
   // R: how far the writer has consumed the ready queue of the opposite region.
   alignas(kCacheLine) Shared<uint64_t> ready_head;
 };
+
+// A passing region is a pair region for connections that have been passed over AF_UNIX. It has
+// several writers: whoever holds one of these connections, all of one user. So it is not sealed
+// against writing; the reader gets a descriptor that can only be read.
 
 // Which ring a direction uses from byte `from` on.
 struct RingRef {
@@ -82,6 +87,21 @@ enum SlotState : uint32_t {
   // The initiator takes the connection back to make it elsewhere: who accepts it after that gives
   // it up. Sets this, full fence, looks at kAccepted; the acceptor the other way round.
   kWithdrawn = 256,
+  // This side goes on in the slot with the same index of the passing region Slot::moved_to.
+  kMoved = 512,
+};
+
+// What goes along with a connection that is passed: Slot::passed.
+enum PassedFlags : uint32_t {
+  kPassedInitiator = 1,
+  kPassedNonblocking = 2,
+  kPassedNoDelay = 4,
+  kPassedCork = 8,
+  kPassedKeepAlive = 16,
+  kPassedUrgentInline = 32,
+  kPassedReuseAddress = 64,
+  kPassedReported = 128,  // connect() has nothing more to say
+  kPassedV6 = 256,
 };
 
 enum Wants : uint32_t {
@@ -141,9 +161,14 @@ struct alignas(kCacheLine) Slot {
   alignas(kCacheLine) uint32_t listener;
   SocketName initiator;
   SocketName acceptor;
+  // In a passing region, written by whoever passes the connection first. Times in ms, 0: never.
+  uint32_t passed;  // PassedFlags
+  uint32_t passed_receive_ms, passed_send_ms;
+  int32_t passed_linger;  // seconds; -1: off
   // Line 3: the domains that hold this side open (0: free entry).
   alignas(kCacheLine) Shared<DomainId> holders[kHolders];
   Shared<uint32_t> holders_overflow;  // set once more processes shared than fit
+  uint32_t moved_to;                  // with kMoved: the passing region, as the coordinator numbers it
   // The position after the last urgent byte (send(2), MSG_OOB), written before the byte is
   // published; 0: there was none. The byte itself is in the stream.
   Shared<uint64_t> urgent;

@@ -111,6 +111,24 @@ enum PacketType : uint16_t {
   // of the pair; value2: slot; reserved: generation of the slot. Answer: kChannelPassed, status 0, ESRCH.
   kChannel,
   kChannelPassed,
+  // Client -> coordinator: a passing region. domain: peer; value: generation; value2: the writer, whose
+  // pair it is; fds: the region, a bell for those who will hold its connections[, the peer's
+  // region, if the peer is the client itself]. Those who read the pair get kPeerRegion with the
+  // region's number in `reserved` and the bell. Answer after that: kPass, value: the number.
+  kPass,
+  // Client -> coordinator, before it passes a connection. domain: 1 if it wants to hear kTaken; value:
+  // passing region; value2: slot; reserved: its generation; fds: the end that travels, the other
+  // end. Answer: kDeposit, domain: a holder that lives until nobody has the first end any more, value: a number.
+  kDeposit,
+  // Coordinator -> client: what it deposited under this number (value) was claimed for the first time.
+  kTaken,
+  // Client -> coordinator. value: what was deposited under this number. Answer: kCarry, status 0: nobody
+  // can claim it any more, so the client may serve the other end; ECANCELED: somebody has.
+  kCarry,
+  // Client -> coordinator. fds: an end that came in a message. Answer: kClaim, domain: the peer's pid, 0
+  // if it is dead; value: passing region; value2: slot; reserved: its generation; fds: the region,
+  // its bell, the peer's bell[, the peer's region]. status: ENOENT, EPERM (another user's).
+  kClaim,
   // `sluice` -> coordinator. Answer: kText packets, whose text follows the header; an empty one
   // is the last. status: EPROTO, EPERM.
   kStatus = 64,   // JSON. value: 1 if a client is about to come, so that --linger waits for it
@@ -127,7 +145,7 @@ struct Packet {
   DomainId domain;
   uint32_t value;
   uint32_t value2;
-  uint32_t reserved;
+  uint32_t reserved;  // 0 unless said otherwise
 };
 static_assert(sizeof(Packet) == 32);
 
@@ -144,6 +162,10 @@ struct NameBody {
 static_assert(sizeof(NameBody) == 152);
 inline constexpr int kMaxPacketFds = 4;
 inline constexpr uint32_t kOfferedBefore = 1;  // see kRegion
+
+// Of the end of a socket pair that stands for a passed connection: its SO_MAX_PACING_RATE, which
+// means nothing on AF_UNIX. A hint: the coordinator knows.
+inline constexpr uint64_t kTicketMark = 0x5d'65'63'69'75'6c'73'01;
 
 inline constexpr const char* kSocketName = "coordinator.sock";
 

@@ -41,6 +41,12 @@ class CoordinatorCore {
 
   // Two domains are about to share regions. 0, or ESRCH, EACCES, ENOMEM.
   int pair(DomainId a, DomainId b);
+  // `taker` was passed a connection whose other side is `peer`: it hears of its death. 0, or ESRCH,
+  // ENOMEM.
+  int share(DomainId taker, DomainId peer);
+  // A connection that `sender` passes is under way. A holder for the time being, to be removed in
+  // the end; or kNobody.
+  DomainId begin_flight(DomainId sender);
   // `domain` shares regions with `peer` from before the coordinator restarted.
   void announce(DomainId domain, DomainId peer, int32_t peer_pid);
 
@@ -48,6 +54,7 @@ class CoordinatorCore {
   void handle(DomainId sender, const shm::Message& request);
 
   const Domain& domain(DomainId id) const { return domains_[id]; }
+  bool is_alive(DomainId id) const { return DomainTable::is_valid(id) && !domains_.is_absent(id); }
   // Announced by another, and not yet back.
   bool is_expected(DomainId id) const { return domains_.is(id, Presence::kExpected); }
   uint32_t present() const { return present_; }  // present and reserved domains

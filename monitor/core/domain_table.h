@@ -13,7 +13,12 @@ enum class Presence : uint8_t {
   kReserved,  // a child about to be forked, or forked and silent
   kExpected,  // announced by a peer after a restart of the coordinator, not heard of yet
   kPresent,
+  kInFlight,  // no process: stands for a passed connection that nobody has taken yet
 };
+
+// Those in flight come and go by the thousand: with ids of their own they do not shorten the
+// rest of the others' ids.
+inline constexpr DomainId kFirstInFlight = shm::kMaxDomains / 4 * 3;
 
 // What the kernel vouches for.
 struct Identity {
@@ -37,7 +42,10 @@ struct Domain {
 
 class DomainTable {
  public:
-  void init(DomainId first) { next_ = first; }
+  void init(DomainId first) {
+    next_ = first;
+    next_in_flight_ = first;
+  }
 
   Domain& operator[](DomainId id) { return domains_[id % shm::kMaxDomains]; }
   const Domain& operator[](DomainId id) const { return domains_[id % shm::kMaxDomains]; }
@@ -45,10 +53,21 @@ class DomainTable {
   bool is_absent(DomainId id) const { return is(id, Presence::kAbsent); }
   static bool is_valid(DomainId id) { return id > shm::kCoordinator && id < shm::kMaxDomains; }
 
+  // One that a process may have.
+  static bool is_process(DomainId id) { return is_valid(id) && id < kFirstInFlight; }
+
   // A free id, or kNobody when all are taken.
   DomainId free_id() {
     for (uint32_t n = 0; n < shm::kMaxDomains; ++n) {
-      DomainId id = next_++ % shm::kMaxDomains;
+      DomainId id = next_++ % kFirstInFlight;
+      if (is_absent(id)) return id;
+    }
+    return shm::kNobody;
+  }
+  DomainId free_id_in_flight() {
+    constexpr uint32_t kIds = shm::kMaxDomains - kFirstInFlight;
+    for (uint32_t n = 0; n < kIds; ++n) {
+      DomainId id = kFirstInFlight + next_in_flight_++ % kIds;
       if (is_absent(id)) return id;
     }
     return shm::kNobody;
@@ -69,6 +88,7 @@ class DomainTable {
 
  private:
   uint32_t next_;
+  uint32_t next_in_flight_;
   Domain domains_[shm::kMaxDomains];
 };
 

@@ -19,7 +19,8 @@ void CoordinatorCore::init(Actions& actions, DomainId first) {
 DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
   bool awaited =
       domains_.is(wanted, Presence::kExpected) && domains_[wanted].identity.pid == identity.pid;
-  DomainId id = awaited || domains_.is_absent(wanted) ? wanted : domains_.free_id();
+  bool free = DomainTable::is_process(wanted) && domains_.is_absent(wanted);
+  DomainId id = awaited || free ? wanted : domains_.free_id();
   if (id == shm::kNobody) return id;
   if (awaited) actions_->unwatch(id);
   forget_admissions(id);
@@ -64,7 +65,7 @@ void CoordinatorCore::remove(DomainId domain) {
   Domain& d = domains_[domain];
   if (d.presence == Presence::kExpected)
     actions_->unwatch(domain);
-  else
+  else if (d.presence != Presence::kInFlight)
     --present_;
   d.presence = Presence::kAbsent;
   actions_->set_alive(domain, false);
@@ -101,8 +102,21 @@ int CoordinatorCore::pair(DomainId a, DomainId b) {
   return a == b || adjacency_.connect(a, b) ? 0 : ENOMEM;
 }
 
+int CoordinatorCore::share(DomainId taker, DomainId peer) {
+  if (!domains_.is(taker, Presence::kPresent) || !domains_.is(peer, Presence::kPresent)) return ESRCH;
+  return taker == peer || adjacency_.connect(taker, peer) ? 0 : ENOMEM;
+}
+
+DomainId CoordinatorCore::begin_flight(DomainId sender) {
+  DomainId id = domains_.is(sender, Presence::kPresent) ? domains_.free_id_in_flight() : shm::kNobody;
+  if (id == shm::kNobody) return id;
+  domains_.take(id, domains_[sender].identity, sender, Presence::kInFlight);
+  actions_->set_alive(id, true);
+  return id;
+}
+
 void CoordinatorCore::announce(DomainId domain, DomainId peer, int32_t peer_pid) {
-  if (!DomainTable::is_valid(peer) || !domains_.is(domain, Presence::kPresent) || peer == domain)
+  if (!DomainTable::is_process(peer) || !domains_.is(domain, Presence::kPresent) || peer == domain)
     return;
   bool is_new = domains_.is_absent(peer);
   bool is_same = !is_new && domains_[peer].identity.pid == peer_pid;

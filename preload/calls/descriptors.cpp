@@ -23,7 +23,7 @@ File* take_out(int fd) {
   File* f = descriptors.clear(fd);
   if (f != nullptr && f->remove_descriptor() && f->kind() == FileKind::kTcpSocket) {
     auto& s = static_cast<TcpSocket&>(*f);
-    if (s.state == TcpState::kConnected && s.theirs == nullptr) {  // what has arrived decides how it ends
+    if (s.state == TcpState::kConnected && (s.theirs == nullptr || s.is_left_behind_by_peer())) {  // what has arrived decides how it ends
       peers.drain();
       s.attach();
     }

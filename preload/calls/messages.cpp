@@ -4,12 +4,11 @@
 #include "preload/dispatch.h"
 #include "preload/files/ancillary.h"
 #include "preload/materialize.h"
+#include "preload/passing.h"
 
 namespace sluice::preload {
 
 namespace {
-
-void part_with_rights(const msghdr* m);
 
 // The peer's name, as unix_stream_recvmsg tells it with bytes.
 socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) {
@@ -40,6 +39,7 @@ ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
   }
   m->msg_flags |= flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
   m->msg_namelen = put_name(s, n, m->msg_name, m->msg_namelen);
+  unpack_if_any(m);
   return n;
 }
 
@@ -58,8 +58,10 @@ ssize_t send_message(TcpSocket& s, const msghdr* m, int flags) {
   if (m->msg_iovlen > 1024) return -EMSGSIZE;
   if (s.is_unix()) {
     if (m->msg_namelen != 0) return -EISCONN;
-    part_with_rights(m);
-    return s.send_with_control(*m, flags);
+    if (!may_pass(m)) return s.send_with_control(*m, flags);
+    // Whoever is at the other end has the shim.
+    Parcel parcel(s.peer.uid == geteuid() ? Takers::kShim : Takers::kStrangers, m);
+    return parcel.error() != 0 ? parcel.error() : s.send_with_control(*parcel.message(), flags);
   }
   return s.send(m->msg_iov, int(m->msg_iovlen), flags);
 }
@@ -79,22 +81,19 @@ void leave_for_fast_open(int fd, int flags) {
   while (released-- > 0) s.release();
 }
 
-// A descriptor that goes to another process is not the one that all placeholders share: whoever gets
-// it could connect it.
-void part_with_rights(const msghdr* m) {
-  if (m == nullptr || m->msg_control == nullptr || (descriptors.high_water() == 0 && !any_pipes)) return;
-  for (cmsghdr* c = CMSG_FIRSTHDR(m); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(m), c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0)) continue;
-    for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; ++i) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-      pass_on_pipe(fd);
-      FileReference f(fd);
-      if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) continue;
-      Guard guard(control_lock);
-      (void)make_real(fd, static_cast<TcpSocket&>(*f.get()));
-    }
+ssize_t send_parcel(int channel, const msghdr* m, int flags) {
+  Parcel parcel(channel, m);
+  return parcel.error() != 0 ? finish(ssize_t{parcel.error()}) : libc.sendmsg(channel, parcel.message(), flags);
+}
+
+int send_parcels(int channel, mmsghdr* m, unsigned count, int flags) {
+  unsigned sent = 0;
+  for (; sent < count; ++sent) {
+    ssize_t n = send_parcel(channel, &m[sent].msg_hdr, flags);
+    if (n < 0) break;
+    m[sent].msg_len = unsigned(n);
   }
+  return sent > 0 || count == 0 ? int(sent) : -1;
 }
 
 }  // namespace
@@ -121,7 +120,11 @@ INTERPOSE(ssize_t, recvfrom, (int fd, void* buf, size_t n, int flags, sockaddr* 
 
 INTERPOSE(ssize_t, recvmsg, (int fd, msghdr* m, int flags)) {
   return on_connection(fd, [&](TcpSocket& s) { return receive_message(s, m, flags); },
-                       [&] { return libc.recvmsg(fd, m, flags); });
+                       [&] {
+                         ssize_t n = libc.recvmsg(fd, m, flags);
+                         if (n >= 0) unpack_if_any(m);
+                         return n;
+                       });
 }
 
 INTERPOSE(int, recvmmsg, (int fd, mmsghdr* m, unsigned count, int flags, timespec* timeout)) {
@@ -139,7 +142,11 @@ INTERPOSE(int, recvmmsg, (int fd, mmsghdr* m, unsigned count, int flags, timespe
                          }
                          return i > 0 ? ssize_t(i) : n;
                        },
-                       [&] { return libc.recvmmsg(fd, m, count, flags, timeout); });
+                       [&] {
+                         int n = libc.recvmmsg(fd, m, count, flags, timeout);
+                         for (int i = 0; i < n; ++i) unpack_if_any(&m[i].msg_hdr);
+                         return n;
+                       });
 }
 
 INTERPOSE(ssize_t, send, (int fd, const void* buf, size_t n, int flags)) {
@@ -167,9 +174,8 @@ INTERPOSE(ssize_t, sendto, (int fd, const void* buf, size_t n, int flags, const 
 INTERPOSE(ssize_t, sendmsg, (int fd, const msghdr* m, int flags)) {
   return on_connection(fd, [&](TcpSocket& s) { return send_message(s, m, flags); },
                        [&] {
-                         part_with_rights(m);
                          leave_for_fast_open(fd, flags);
-                         return libc.sendmsg(fd, m, flags);
+                         return may_pass(m) ? send_parcel(fd, m, flags) : libc.sendmsg(fd, m, flags);
                        });
 }
 
@@ -186,8 +192,9 @@ INTERPOSE(int, sendmmsg, (int fd, mmsghdr* m, unsigned count, int flags)) {
                          return i > 0 ? ssize_t(i) : n;
                        },
                        [&] {
-                         for (unsigned i = 0; i < count; ++i) part_with_rights(&m[i].msg_hdr);
-                         return libc.sendmmsg(fd, m, count, flags);
+                         bool any = false;
+                         for (unsigned i = 0; i < count; ++i) any |= may_pass(&m[i].msg_hdr);
+                         return any ? send_parcels(fd, m, count, flags) : libc.sendmmsg(fd, m, count, flags);
                        });
 }
 

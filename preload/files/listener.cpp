@@ -95,6 +95,25 @@ void TcpSocket::announce_listener(int fd) {
   ++listener_changes;
 }
 
+void inherit_listener(int fd) {
+  if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1) return;
+  bool unix_stream = int_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX && int_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
+  if (!unix_stream && int_option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return;
+  Guard guard(control_lock);
+  TcpSocket* s = create_socket(int(int_option(fd, SOL_SOCKET, SO_DOMAIN)));
+  if (s == nullptr) return;
+  s->real = s->bound = true;
+  s->state = TcpState::kListening;
+  s->only_holder = false;
+  s->backlog_limit = 511;  // cannot be asked of the kernel
+  s->nonblocking = (libc.fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+  s->next_listener = listeners;
+  listeners = s;
+  (void)descriptors.set(fd, s);
+  // Now, not when a worker of this program shows interest: that may have lost the right by then.
+  if (coordinator.ensure()) s->announce_listener(fd);
+}
+
 void TcpSocket::announce_again() {
   for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd) {
     if (descriptors.peek(int(fd)) != this) continue;

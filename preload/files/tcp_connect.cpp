@@ -254,9 +254,10 @@ bool TcpSocket::accept_from(Pair& p, uint32_t index) {
 }
 
 void TcpSocket::attach() {
-  if (theirs != nullptr || pair == nullptr || !pair->in()) return;
+  if (pair == nullptr || !pair->in()) return;
   Slot& peer = pair->in().slot(slot);
-  if (peer.generation.load(std::memory_order_acquire) == generation) theirs = &peer;
+  if (theirs == nullptr && peer.generation.load(std::memory_order_acquire) == generation) theirs = &peer;
+  if (is_left_behind_by_peer()) follow();
 }
 
 void TcpSocket::on_news() {
@@ -277,7 +278,7 @@ void TcpSocket::on_news() {
 void TcpSocket::on_peer_gone(DomainId who) {
   if (state != TcpState::kConnected || dead) return;
   attach();
-  bool concerned = pair->peer() == who;
+  bool concerned = pair->peer() == who || followed;
   for (uint32_t i = 0; theirs != nullptr && i < kHolders; ++i)
     concerned |= theirs->holders[i].load(std::memory_order_acquire) == who;
   if (!concerned) return;
@@ -363,7 +364,7 @@ void TcpSocket::redirect_locked() {
   } else {
     begin_again(*route->pair, index, route->listener, copy, sent, urgent);
     if (finished) mine->state.fetch_or(kFin | (closed ? kClosed : 0u), std::memory_order_release);
-    after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
+    after_publish(true);  // perhaps it is accepted by now, and a thread waits for bytes
   }
   free(copy);
 }
@@ -374,7 +375,7 @@ std::byte* TcpSocket::copy_sent(uint64_t& sent) const {
   std::byte* copy = sent > 0 ? static_cast<std::byte*>(malloc(sent)) : nullptr;
   if (copy == nullptr) return nullptr;
   static constinit Slot untouched{};
-  ByteConsumer own(pair->out(), *mine, untouched);  // from the first byte on
+  ByteConsumer own(to(), *mine, untouched);  // from the first byte on
   for (uint64_t at = 0; at < sent;) {
     Pieces<const std::byte> p;
     if (own.observe(p, at) != 0 || p.bytes() == 0) break;
@@ -451,7 +452,7 @@ Moved TcpSocket::move_locked() {
   begin_again(*to, index, at, copy, sent, urgent);
   free(copy);
   if (kept != 0 || closed) mine->state.fetch_or(kept | (closed ? kFin | kClosed : 0u), std::memory_order_release);
-  after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
+  after_publish(true);  // perhaps it is accepted by now, and a thread waits for bytes
   if (old != nullptr) futex_wake(old->doorbell);  // our own threads that wait there
   announce();
   return Moved::kYes;
@@ -604,7 +605,7 @@ void TcpSocket::let_go() {
   mine->state.fetch_or(kFin | kClosed | (hard ? kReset : 0u), std::memory_order_release);
   sleep_wake_fence();
   wake_peer(kWantsBytes | kWantsSpace);
-  pair->push_news(slot, last_push);
+  push_news();
   (void)wind_up();
 }
 
@@ -672,9 +673,9 @@ bool TcpSocket::wind_up() {
   }
   bool over = dead || (theirs != nullptr && (theirs->state.load(std::memory_order_acquire) & kClosed) != 0);
   if (!over) return false;
-  free_rings();
+  if (passed == 0) free_rings();  // else see PassRegion
   pair->remove_socket(slot);
-  if (initiator && !pair->inherited) {
+  if (initiator && !pair->inherited && passed == 0) {
     pair->give_slot(slot);
     if (!bound) give_port(local.port);
   }
@@ -699,14 +700,18 @@ void TcpSocket::share_with(DomainId who) {
   if ((my_state() & kWithdrawn) != 0) mine->state.fetch_and(~uint32_t{kWithdrawn}, std::memory_order_release);
   // The child cannot allocate in a region that is ours: it gets a ring to send with now.
   if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(size_t{1} << kLargestRingLog2);  // our own
+  if (!add_holder(who)) mine->holders_overflow.store(1, std::memory_order_release);
+}
+
+bool TcpSocket::add_holder(DomainId who) {
   const Directory* d = coordinator.directory();
   for (Shared<DomainId>& h : mine->holders) {
     DomainId holder = h.load(std::memory_order_acquire);
+    if (holder == who) return true;
     if (holder != kNobody && d->is_alive(holder)) continue;
-    h.store(who, std::memory_order_release);
-    return;
+    if (h.compare_exchange_strong(holder, who, std::memory_order_acq_rel)) return true;  // others may add themselves
   }
-  mine->holders_overflow.store(1, std::memory_order_release);
+  return false;
 }
 
 void TcpSocket::become_child() {

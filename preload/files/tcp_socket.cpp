@@ -85,7 +85,7 @@ int TcpSocket::take_error() {
 int64_t TcpSocket::readable_bytes() const {
   Slot* theirs = this->theirs;
   if (theirs == nullptr) return 0;
-  int64_t n = ByteConsumer(pair->in(), *theirs, *mine).available();
+  int64_t n = ByteConsumer(region_of(theirs), *theirs, *mine).available();
   return n < 0 ? 0 : n;
 }
 
@@ -123,7 +123,7 @@ ssize_t TcpSocket::receive_urgent(const iovec* iov, int count, int flags) {
   if (urgent_inline || mark < 0 || taken) return -EINVAL;
   if (!has_urgent_byte()) return (remote_state() & kFin) != 0 || shut_read() ? 0 : -EAGAIN;
   Pieces<const std::byte> p;
-  ByteConsumer in(pair->in(), *theirs, *mine);
+  ByteConsumer in(region_of(theirs), *theirs, *mine);
   if (in.observe(p, uint64_t(mark)) != 0 || p.bytes() == 0) return -EAGAIN;
   if ((flags & MSG_PEEK) == 0) urgent_taken = theirs->urgent.load(std::memory_order_acquire);
   if (total_bytes(iov, count) == 0) return 0;
@@ -146,7 +146,7 @@ size_t TcpSocket::send_urgent(const iovec* iov, int count, size_t skip) {
 int64_t TcpSocket::outstanding_bytes() {
   // What fits a receive buffer of ordinary size has arrived: the kernel would have its ACK.
   constexpr int64_t kReceived = 128 * 1024;
-  int64_t unread = int64_t(ByteProducer(pair->out(), *mine, theirs, head_seen).unread());
+  int64_t unread = int64_t(producer().unread());
   return unread > kReceived ? unread - kReceived : 0;
 }
 
@@ -163,7 +163,7 @@ uint32_t TcpSocket::peer_cpu() const { return pair != nullptr ? pair->peer_cpu()
 uint32_t TcpSocket::poll_events() {
   if (state == TcpState::kListening) return backlog.first != nullptr ? EPOLLIN | EPOLLRDNORM : 0;
   if (state == TcpState::kUnconnected) return EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
-  if (theirs == nullptr) attach();
+  if (theirs == nullptr || is_left_behind_by_peer()) attach();
   uint32_t remote = remote_state();
   note_reset(remote);
   uint32_t events = 0;
@@ -187,9 +187,9 @@ uint32_t TcpSocket::poll_events() {
 
 // A third of the ring is free, as sk_stream_is_writeable() has it, or a bigger one can be had.
 bool TcpSocket::writable() {
-  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  ByteProducer out = producer();
   if (!out.has_ring() || out.space(true) * 3 >= out.size()) return true;
-  return out.size() < size_t{1} << largest_ring_log2() && !pair->inherited && out.can_switch();
+  return out.size() < size_t{1} << largest_ring_log2() && !pair->inherited && passed == 0 && out.can_switch();
 }
 
 // ---- waiting ------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   if (!Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
     Slot* peer = theirs;
-    if (peer == nullptr || !pair->peer_attached() || !was_accepted()) {
+    if (peer == nullptr || !pair->peer_attached() || !was_accepted() || is_left_behind_by_peer()) {
       // One side does not see the other's slot yet, or it may move: then it is the bell that wakes.
       pollfd p[1];
       if ((wants & kWantsSpace) != 0) mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
@@ -236,7 +236,9 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
         peers.drain();
         until = deadline.or_earlier(preload::waiting.look(0));
       }
-      if (!news()) (void)wait_on_words(peer->doorbell, value, until, seen);
+      // Either side may have moved meanwhile: then look for it first.
+      bool moved = is_left_behind_by_peer() || theirs != peer || mine != own;
+      if (!news() && !moved) (void)wait_on_words(peer->doorbell, value, until, seen);
       if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared) {
         own->wants.fetch_and(~wants, std::memory_order_acq_rel);
         if (waiting.load(std::memory_order_acquire) != 0) {  // somebody came in between
@@ -246,7 +248,8 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       }
     }
   }
-  if (coordinator.has_packets() || theirs == nullptr || !coordinator.connected() || peers.is_unfinished()) {
+  if (coordinator.has_packets() || theirs == nullptr || is_left_behind_by_peer() || !coordinator.connected() ||
+      peers.is_unfinished()) {
     Guard guard(control_lock);
     peers.drain();
     attach();
@@ -322,10 +325,10 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
 
 // Takes what is there. -EAGAIN: nothing, and no end either. 0: the end.
 ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here) {
-  if (theirs == nullptr) reach_peer();
+  if (theirs == nullptr || is_left_behind_by_peer()) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
   if (theirs == nullptr) return (remote & kFin) != 0 ? 0 : -EAGAIN;
-  ByteConsumer in(pair->in(), *theirs, *mine);
+  ByteConsumer in(region_of(theirs), *theirs, *mine);
   IovCursor cursor(iov, count, skip);
   size_t left = total_bytes(iov, count) - skip;
   bool peek = (flags & MSG_PEEK) != 0;
@@ -413,8 +416,9 @@ void TcpSocket::after_retire(uint64_t available_before) {
   sleep_wake_fence();
   uint32_t wants = theirs->wants.load(std::memory_order_relaxed);  // ordered by the fence
   if ((wants & (kWantsSpace | kWantsSpaceEvent)) == 0) return;
+  if (is_left_behind_by_peer()) catch_up();
   wake_peer(kWantsSpace);
-  if ((wants & kWantsSpaceEvent) != 0) pair->push_news(slot, last_push);
+  if ((wants & kWantsSpaceEvent) != 0) push_news();
 }
 
 // ---- sending ------------------------------------------------------------------------------
@@ -472,7 +476,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
 }
 
 ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip, size_t at_most) {
-  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  ByteProducer out = producer();
   IovCursor cursor(iov, count, skip);
   size_t left = total_bytes(iov, count) - skip;
   if (left > at_most) left = at_most;
@@ -495,7 +499,7 @@ ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip, size_t at_
 
 // Free bytes for a write of `wanted`, after growing the ring if that helps. 0: full.
 size_t TcpSocket::make_space(size_t wanted) {
-  ByteProducer out(pair->out(), *mine, theirs, head_seen);
+  ByteProducer out = producer();
   size_t enough = wanted < kPieceBytes ? wanted : kPieceBytes;
   size_t n = out.space(false);
   if (n >= enough) return n;
@@ -518,8 +522,9 @@ uint32_t TcpSocket::largest_ring_log2() const {
 }
 
 bool TcpSocket::grow(size_t wanted) {
-  ByteProducer out(pair->out(), *mine, theirs, head_seen);
-  if (pair->inherited || !out.can_switch()) return false;  // ring memory is the parent's to give
+  ByteProducer out = producer();
+  // Ring memory is the parent's to give; what was passed has all that it gets.
+  if (pair->inherited || passed != 0 || !out.can_switch()) return false;
   uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
   RingRef oldest = mine->rings[(switches + 1) & 1];
   uint32_t largest = largest_ring_log2();
@@ -540,11 +545,18 @@ bool TcpSocket::grow(size_t wanted) {
   return false;
 }
 
-void TcpSocket::after_publish() {
+void TcpSocket::push_news() {
+  pair->push_news(slot, last_push);
+  if (followed) pair->ring_takers();
+}
+
+void TcpSocket::after_publish(bool locked) {
   sleep_wake_fence();
   if (theirs == nullptr) attach();
+  // Who has the peer's side by now may sleep where we do not see it before we have caught up.
+  if (!locked && (theirs == nullptr ? coordinator.has_packets() : is_left_behind_by_peer())) catch_up();
   wake_peer(kWantsBytes);
-  pair->push_news(slot, last_push);
+  push_news();
 }
 
 ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
@@ -566,7 +578,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
       size_t space = make_space(n - done);
       full = space == 0;
       if (!full) {
-        ByteProducer out(pair->out(), *mine, theirs, head_seen);
+        ByteProducer out = producer();
         size_t want = n - done < 4 * kPieceBytes ? n - done : 4 * kPieceBytes;
         Pieces<std::byte> p = out.reserve(want);
         iovec iov[2] = {{p.first, p.first_bytes}, {p.second, p.second_bytes}};
@@ -625,7 +637,7 @@ void TcpSocket::abandon(uint32_t state_bits) {
   dead = true;
   reset_noted = true;
   error.store(ECONNRESET, std::memory_order_relaxed);  // told once
-  after_publish();
+  after_publish(true);  // perhaps
 }
 
 }  // namespace sluice::preload

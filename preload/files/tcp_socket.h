@@ -107,6 +107,21 @@ class TcpSocket : public File {
   void become_kernels_alone();           // it carries something that only the kernel does
   UnixName name() const { return initiator ? UnixName() : bound_name; }  // getsockname(2)
   UnixName peer_name() const { return initiator ? bound_name : UnixName(); }
+  // ---- passed over AF_UNIX (tcp_passing.cpp)
+  // Our side goes on in a passing region, where others can write it too. With the send and receive
+  // locks. False: it stays where it is.
+  [[nodiscard]] bool move_to(PassRegion& region);
+  // The other way round: our side of what came in a message. The pair is `p`.
+  void take_over(Pair& p, uint32_t slot, uint32_t generation);
+  [[nodiscard]] bool add_holder(shm::DomainId who);
+  // The peer's side has moved, and we have not followed yet.
+  bool is_left_behind_by_peer() const {
+    const shm::Slot* peer = theirs;
+    return peer != nullptr && (peer->state.load(std::memory_order_relaxed) & shm::kMoved) != 0;  // with the fence, or a hint
+  }
+  void follow();
+  void catch_up();  // without control_lock
+  bool others_hold() const;
 
   // ---- listening
   int listen(int fd, int backlog);
@@ -141,6 +156,8 @@ class TcpSocket : public File {
   bool left_behind = false;   // what is left of a connection that moved, until its acceptor notices
   bool reset_noted = false;
   bool polite = false;        // see be_polite
+  bool followed = false;      // the peer's side is in a passing region
+  uint32_t passed = 0;        // the passing region that our side is in, or 0
   std::atomic<int> error{0};  // SO_ERROR
   linger linger_option{};
   int64_t receive_timeout_us = 0;
@@ -190,7 +207,12 @@ class TcpSocket : public File {
   void reach_peer();
 
  private:
-  bool others_hold() const;
+  // Every region has the same layout: its base follows from the slot.
+  shm::PairView region_of(const shm::Slot* s) const {
+    return {const_cast<std::byte*>(reinterpret_cast<const std::byte*>(s)) - shm::kSlotsOffset - slot * sizeof(shm::Slot)};
+  }
+  shm::PairView to() const { return region_of(mine); }
+  shm::ByteProducer producer() { return {region_of(mine), *mine, theirs, head_seen}; }
   uint32_t my_state() const { return mine != nullptr ? mine->state.load(std::memory_order_relaxed) : 0; }  // ours
   uint32_t remote_state() const;
   int64_t bytes_to_mark() const;
@@ -216,7 +238,8 @@ class TcpSocket : public File {
   size_t make_space(size_t wanted);
   bool grow(size_t wanted);
   uint32_t largest_ring_log2() const;
-  void after_publish();
+  void push_news();
+  void after_publish(bool locked = false);  // `locked`: under control_lock
   void after_retire(uint64_t available_before);
   void wake_peer(uint32_t wants);
   int wait_for_bytes(size_t at_least, const Deadline& d, uint32_t seen_unrestarted);
@@ -245,6 +268,10 @@ class TcpSocket : public File {
 // A connection that a peer has begun: finds its listener, or tells the peer to look elsewhere.
 // Under control_lock.
 void accept_incoming(Pair& p, uint32_t slot);
+
+// If `fd` is a listener of the kernel's that came over exec or in a message: it becomes ours, and
+// this process accepts on it when the program shows interest.
+void inherit_listener(int fd);
 
 // Sockets that listen, for incoming connections to find theirs. Under control_lock.
 TcpSocket* find_listener(uint32_t id);

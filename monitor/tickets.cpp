@@ -1,0 +1,275 @@
+#include "monitor/tickets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <string>
+
+#include "monitor/process.h"
+
+namespace sluice::monitor {
+namespace {
+
+constexpr std::size_t kDescriptorsPerRegion = 4;
+
+int option(int fd, int name) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
+}
+
+bool is_stream(int fd) { return option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_STREAM; }
+
+// Of a socket, and never another's again. 0: not a socket.
+uint64_t cookie_of(int fd) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+// The same region, for those who may only read. Nobody opens it again by its name in /proc.
+Descriptor open_readable(int region) {
+  Descriptor readable(::open(("/proc/self/fd/" + std::to_string(region)).c_str(), O_RDONLY | O_CLOEXEC));
+  bool shut = fchmod(region, 0) == 0 && (geteuid() != 0 || fchown(region, 0, 0) == 0);
+  return readable && shut ? std::move(readable) : Descriptor();
+}
+
+off_t place_of_holders(uint32_t slot) {
+  return off_t(shm::kSlotsOffset + slot * sizeof(shm::Slot) + offsetof(shm::Slot, holders));
+}
+
+}  // namespace
+
+Tickets::Tickets(const Options& options, Events& events, Clients& clients, core::CoordinatorCore& core,
+                 Post& post, PairRegions& pairs)
+    : options_(options), events_(events), clients_(clients), core_(core), post_(post), pairs_(pairs) {
+  // Applications remember numbers of an earlier coordinator.
+  if (getrandom(&next_region_, sizeof next_region_, GRND_NONBLOCK) != sizeof next_region_)
+    next_region_ = uint32_t(getpid()) * 2654435761u;
+}
+
+uint32_t Tickets::uid_of(const Client& client) const { return core_.domain(client.domain).identity.uid; }
+
+// No user may take all descriptors, nor all users so many that nobody can register.
+bool Tickets::has_room(uint32_t uid) const {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  auto found = of_uid_.find(uid);
+  uint32_t own = found == of_uid_.end() ? 0 : found->second;
+  return own < limit.rlim_cur / 8 && tickets_.size() + kDescriptorsPerRegion * regions_.size() < limit.rlim_cur / 4;
+}
+
+// ---- passing regions ----------------------------------------------------------------------
+
+void Tickets::pass(Client& client, InPacket& packet) {
+  PairKey key{packet.header.value2, packet.header.domain, packet.header.value};
+  uint32_t number = 0;
+  int error = accept_region(client, key, packet);
+  if (error == 0) error = open(client, key, packet, number);
+  // The readers first: what follows the answer they understand.
+  if (error == 0) tell_readers(number, regions_[number]);
+  post_.send(client, make_packet(shm::kPass, key.reader, number, 0, error));
+}
+
+int Tickets::accept_region(const Client& client, const PairKey& key, const InPacket& packet) const {
+  if (client.stage != Stage::kWelcomed) return EPERM;
+  bool own = key.writer == client.domain && key.reader == client.domain;
+  if (packet.fds.size() != (own ? 3 : 2)) return EBADF;
+  if (shm::verify_region(packet.fds[0].get(), shm::kPairBytes, shm::Protect::kNone) != 0) return EBADF;
+  if (!PairRegions::is_valid(packet.fds[0].get(), key) || !is_eventfd(packet.fds[1].get())) return EBADF;
+  if (!has_room(uid_of(client))) return EMFILE;
+  if (own) {
+    int opposite = packet.fds[2].get();
+    bool sound = shm::verify_region(opposite, shm::kPairBytes, options_.protect) == 0;
+    return sound && PairRegions::is_written_by(opposite, client.domain) ? 0 : EBADF;
+  }
+  // Only who writes this pair moves its connections.
+  auto pair = pairs_.all().find(key);
+  if (pair == pairs_.all().end()) return ENOENT;
+  const std::vector<DomainId>& writers = pair->second.writers;
+  return std::count(writers.begin(), writers.end(), client.domain) != 0 ? 0 : EPERM;
+}
+
+int Tickets::open(Client& client, const PairKey& key, InPacket& packet, uint32_t& number) {
+  Region region{key, std::move(packet.fds[0]), {}, std::move(packet.fds[1]), {}, uid_of(client), {client.domain}};
+  region.readable = open_readable(region.writable.get());
+  if (!region.readable) return EMFILE;
+  if (packet.fds.size() > 2) region.opposite = std::move(packet.fds[2]);
+  do number = next_region_++;
+  while (number == 0 || regions_.contains(number));
+  regions_.emplace(number, std::move(region));
+  return 0;
+}
+
+void Tickets::send_region(Client& to, uint32_t number, const Region& region) {
+  Client* writer = clients_.by_domain(region.key.writer);
+  shm::Packet p = make_packet(shm::kPeerRegion, region.key.writer, region.key.generation,
+                              writer != nullptr ? uint32_t(writer->pid) : 0);
+  p.reserved = number;
+  post_.send(to, p, {region.readable.get(), region.bell.get()});
+}
+
+void Tickets::tell_readers(uint32_t number, const Region& region) {
+  auto pair = pairs_.all().find(region.key);
+  if (pair == pairs_.all().end()) return;  // both sides are the client, who knows
+  for (DomainId reader : std::vector<DomainId>(pair->second.readers)) {
+    Client* client = clients_.by_domain(reader);
+    if (client != nullptr && !client->doomed && client->stage == Stage::kWelcomed) send_region(*client, number, region);
+  }
+}
+
+void Tickets::introduce(Client& reader) {
+  if (regions_.empty()) return;
+  std::vector<PairKey> keys = pairs_.read_by(reader.domain);
+  for (const auto& [number, region] : regions_)
+    if (std::count(keys.begin(), keys.end(), region.key) != 0) send_region(reader, number, region);
+}
+
+// ---- tickets ------------------------------------------------------------------------------
+
+bool Tickets::is_deposited_well(const Client& client, const InPacket& packet) const {
+  if (client.stage != Stage::kWelcomed || packet.fds.size() != 2) return false;
+  auto region = regions_.find(packet.header.value);
+  if (region == regions_.end() || packet.header.value2 >= shm::kSlots) return false;
+  const std::vector<DomainId>& holders = region->second.holders;
+  return std::count(holders.begin(), holders.end(), client.domain) != 0 && is_stream(packet.fds[0].get()) &&
+         is_stream(packet.fds[1].get());
+}
+
+void Tickets::deposit(Client& client, InPacket& packet) {
+  const shm::Packet& h = packet.header;
+  uint32_t uid = uid_of(client);
+  if (!is_deposited_well(client, packet)) return post_.send(client, make_packet(shm::kDeposit, 0, 0, 0, ENOENT));
+  uint64_t cookie = cookie_of(packet.fds[0].get());
+  bool known = cookie == 0 || by_cookie_.contains(cookie);
+  DomainId stand_in = !known && has_room(uid) ? core_.begin_flight(client.domain) : shm::kNobody;
+  if (stand_in == shm::kNobody) return post_.send(client, make_packet(shm::kDeposit, 0, 0, 0, ENOSPC));
+  while (next_ticket_ == 0 || tickets_.contains(next_ticket_)) ++next_ticket_;
+  uint32_t number = next_ticket_++;
+  if (!events_.add(packet.fds[1].get(), Source::kTicket, number)) {
+    core_.remove(stand_in);
+    return post_.send(client, make_packet(shm::kDeposit, 0, 0, 0, ENOSPC));
+  }
+  tickets_[number] = {std::move(packet.fds[1]), cookie, h.value, h.value2, h.reserved, stand_in, uid,
+                      h.domain == 1 ? client.domain : shm::kNobody, false};
+  by_cookie_[cookie] = number;
+  ++of_uid_[uid];
+  ++regions_[h.value].tickets;
+  post_.send(client, make_packet(shm::kDeposit, stand_in, number));
+}
+
+void Tickets::claim(Client& client, InPacket& packet) {
+  auto refuse = [&](int error) { post_.send(client, make_packet(shm::kClaim, 0, 0, 0, error)); };
+  if (client.stage != Stage::kWelcomed || packet.fds.size() != 1) return refuse(EPERM);
+  auto found = by_cookie_.find(cookie_of(packet.fds[0].get()));
+  if (found == by_cookie_.end()) return refuse(ENOENT);
+  Ticket& ticket = tickets_[found->second];
+  Region& region = regions_[ticket.region];
+  // Who holds the descriptor may have the connection; the memory only who is of the same user.
+  if (uid_of(client) != region.uid) return refuse(EPERM);
+  Client* peer = clients_.by_domain(region.key.reader);
+  if (peer != nullptr && (peer->doomed || peer->stage != Stage::kWelcomed)) peer = nullptr;
+  if (peer != nullptr && core_.share(client.domain, region.key.reader) != 0) return refuse(ENOMEM);
+  if (std::count(region.holders.begin(), region.holders.end(), client.domain) == 0) region.holders.push_back(client.domain);
+  PairKey back{region.key.reader, region.key.writer, region.key.generation};
+  pairs_.join(region.key, client.domain);
+  for (const auto& [number, other] : regions_)
+    if (other.key == back) send_region(client, number, other);
+  auto opposite = pairs_.all().find(back);
+  int in = region.opposite ? region.opposite.get() : opposite != pairs_.all().end() ? opposite->second.fd.get() : -1;
+  shm::Packet p = make_packet(shm::kClaim, peer != nullptr ? uint32_t(peer->pid) : 0, ticket.region, ticket.slot);
+  p.reserved = ticket.generation;
+  int bell = peer != nullptr ? peer->bell.get() : region.bell.get();
+  if (in >= 0)
+    post_.send(client, p, {region.writable.get(), region.bell.get(), bell, in});
+  else
+    post_.send(client, p, {region.writable.get(), region.bell.get(), bell});
+  Client* watcher = ticket.claimed ? nullptr : clients_.by_domain(ticket.watched_by);
+  ticket.claimed = true;
+  ++claimed_;
+  if (watcher != nullptr) post_.send(*watcher, make_packet(shm::kTaken, 0, found->second));
+}
+
+void Tickets::carry(Client& client, InPacket& packet) {
+  auto found = tickets_.find(packet.header.value);
+  bool allowed = client.stage == Stage::kWelcomed && found != tickets_.end() && found->second.uid == uid_of(client);
+  bool free = allowed && !found->second.claimed;
+  // Whoever carries it holds it.
+  if (free) ended(packet.header.value);
+  post_.send(client, make_packet(shm::kCarry, 0, packet.header.value, 0, free ? 0 : ECANCELED));
+}
+
+void Tickets::ended(uint32_t number) {
+  auto found = tickets_.find(number);
+  if (found == tickets_.end()) return;
+  Ticket ticket = std::move(found->second);
+  tickets_.erase(found);
+  by_cookie_.erase(ticket.cookie);
+  if (--of_uid_[ticket.uid] == 0) of_uid_.erase(ticket.uid);
+  // Whoever deposited it may have the same open file.
+  events_.remove(ticket.end.get());
+  Region& region = regions_[ticket.region];
+  leave_slot(region, ticket);
+  --region.tickets;
+  drop_if_over(ticket.region);
+}
+
+// The id is about to be used again, so it may stay in no slot. Only the coordinator takes it out, and
+// nobody puts another in its place as long as it lives.
+void Tickets::leave_slot(const Region& region, const Ticket& ticket) {
+  DomainId holders[shm::kHolders] = {};
+  off_t at = place_of_holders(ticket.slot);
+  bool read = pread(region.writable.get(), holders, sizeof holders, at) == sizeof holders;
+  bool held = false;
+  for (uint32_t i = 0; read && i < shm::kHolders; ++i) {
+    if (holders[i] == ticket.stand_in) {
+      DomainId nobody = shm::kNobody;
+      (void)!pwrite(region.writable.get(), &nobody, sizeof nobody, at + off_t(i * sizeof nobody));
+    } else {
+      held |= core_.is_alive(holders[i]);
+    }
+  }
+  core_.remove(ticket.stand_in);
+  if (held) return;
+  // The last reference was in flight: now the other side sees the end.
+  auto pair = pairs_.all().find(region.key);
+  std::vector<DomainId> readers{region.key.reader};
+  if (pair != pairs_.all().end()) readers = pair->second.readers;
+  for (DomainId reader : readers) {
+    Client* client = clients_.by_domain(reader);
+    if (client != nullptr && client->stage == Stage::kWelcomed)
+      post_.send(*client, make_packet(shm::kPeerGone, ticket.stand_in));
+  }
+}
+
+// ---- comings and goings -------------------------------------------------------------------
+
+void Tickets::inherit(DomainId child, DomainId parent) {
+  for (auto& [number, region] : regions_)
+    if (std::count(region.holders.begin(), region.holders.end(), parent) != 0) region.holders.push_back(child);
+}
+
+void Tickets::remove(DomainId dead) {
+  std::vector<uint32_t> concerned;
+  for (auto& [number, region] : regions_) {
+    std::erase(region.holders, dead);
+    if (region.holders.empty() || region.key.reader == dead) {
+      region.over = true;
+      concerned.push_back(number);
+    }
+  }
+  for (uint32_t number : concerned) drop_if_over(number);
+}
+
+void Tickets::drop_if_over(uint32_t number) {
+  auto found = regions_.find(number);
+  if (found == regions_.end() || found->second.tickets != 0) return;
+  if (found->second.over || found->second.holders.empty()) regions_.erase(found);
+}
+
+}  // namespace sluice::monitor

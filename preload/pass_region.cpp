@@ -1,0 +1,166 @@
+#include "preload/pass_region.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include <new>
+
+#include "preload/coordinator_link.h"
+#include "preload/descriptor_table.h"
+#include "preload/files/tcp_socket.h"
+#include "preload/kernel.h"
+#include "preload/libc.h"
+#include "preload/pair.h"
+#include "preload/routes.h"
+#include "shm/region.h"
+
+namespace sluice::preload {
+
+using namespace shm;
+
+namespace {
+
+// Who holds connections that this process has passed listens to it, this process does not: one for
+// all pairs, so that a worker needs one for each master only.
+int pass_bell = -1;
+DomainId bell_maker = kNobody;
+
+int bell_for_takers() {
+  if (bell_maker != coordinator.self()) {  // after a fork the old one is our parent's
+    close_own(pass_bell);
+    RaisedLimit raised;
+    pass_bell = move_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    bell_maker = coordinator.self();
+  }
+  return pass_bell;
+}
+
+// Before more memory is taken so many old places are looked at.
+constexpr uint32_t kLooks = 16;
+
+}  // namespace
+
+PassRegion* PassRegion::create(Pair& pair) {
+  void* memory = malloc(sizeof(PassRegion));
+  if (memory == nullptr) return nullptr;
+  auto* p = new (memory) PassRegion(pair);
+  RaisedLimit raised;
+  int region = create_region("sluice-passed", kPairBytes);
+  int error = region < 0 ? region : p->make_known(region);
+  if (region >= 0) kernel::close(region);
+  if (error == 0) return p;
+  p->finish();
+  return nullptr;
+}
+
+int PassRegion::make_known(int region) {
+  void* base = map_writable(region, kPairBytes);
+  if (base == nullptr) return -errno;
+  view_.base = static_cast<std::byte*>(base);
+  PairHeader& h = view_.header();
+  const PairHeader& own = pair_.out().header();
+  h.magic = kMagic;
+  h.version = kProtocolVersion;
+  h.writer = own.writer;
+  h.reader = own.reader;
+  h.generation = own.generation;
+  h.maker = coordinator.self();
+  h.attached.store(1, std::memory_order_relaxed);  // nobody sees it yet
+  h.frozen.store(1, std::memory_order_relaxed);    // likewise
+  if (int error = seal_region(region, Protect::kNone); error != 0) return error;
+  int fds[3] = {region, bell_for_takers(), -1};
+  bool own_peer = pair_.twin != nullptr;
+  if (own_peer) fds[2] = pair_.twin->offer();
+  if (fds[1] < 0 || (own_peer && fds[2] < 0)) return -EBADF;
+  int error = coordinator.open_passing(h, fds, own_peer ? 3 : 2, number_);
+  incarnation_ = coordinator.incarnation();
+  maker_ = coordinator.self();
+  if (error == 0 && own_peer && !pair_.twin->extend(number_, view_, libc.fcntl(fds[1], F_DUPFD_CLOEXEC, 0))) error = -ENOSPC;
+  return error;
+}
+
+void PassRegion::finish() {
+  if (view_) munmap(view_.base, kPairBytes);
+  free(places_);
+  free(this);
+}
+
+bool PassRegion::is_usable() const {
+  return incarnation_ == coordinator.incarnation() && maker_ == coordinator.self() && coordinator.connected();
+}
+
+// ---- ring memory --------------------------------------------------------------------------
+
+bool PassRegion::is_over(const Place& p) const {
+  if (!p.taken) return true;
+  const Slot* theirs = pair_.peer_slot(p.slot);
+  if (theirs == nullptr) return false;
+  if (theirs->generation.load(std::memory_order_acquire) != p.generation)
+    return !pair_.begins(p.slot);  // the peer, who began it, has gone on to another; or has not taken it yet
+  bool theirs_closed = (theirs->state.load(std::memory_order_acquire) & kClosed) != 0;
+  return theirs_closed && (view_.slot(p.slot).state.load(std::memory_order_acquire) & kClosed) != 0;
+}
+
+void PassRegion::vacate(Place& p) {
+  if (!p.taken) return;
+  p.taken = false;
+  for (uint32_t i = 0; i < p.old_count; ++i) pair_.give_ring(p.old[i].page, p.old[i].size_log2);
+  if (!pair_.begins(p.slot) || pair_.inherited || pair_.socket_at(p.slot) != nullptr) return;
+  pair_.give_slot(p.slot);
+  if (p.port != 0) give_port(p.port);
+}
+
+PassRegion::Place* PassRegion::find_free(uint32_t size_log2, uint32_t looks) {
+  for (uint32_t n = 0; n < looks && n < count_; ++n) {
+    Place& p = places_[next_++ % count_];
+    if (!is_over(p)) continue;
+    vacate(p);
+    if (p.size_log2 == size_log2) return &p;
+  }
+  return nullptr;
+}
+
+PassRegion::Place* PassRegion::add(uint32_t size_log2) {
+  uint32_t pages = (1u << size_log2) / kPageBytes;
+  if (next_page_ + pages > kPairBytes / kPageBytes) return nullptr;
+  if (count_ == room_) {
+    uint32_t room = room_ != 0 ? 2 * room_ : 16;
+    void* more = realloc(places_, room * sizeof *places_);
+    if (more == nullptr) return nullptr;
+    places_ = static_cast<Place*>(more);
+    room_ = room;
+  }
+  Place& p = places_[count_++];
+  p = {next_page_, size_log2, 0, 0, {}, 0, 0, false};
+  next_page_ += pages;
+  return &p;
+}
+
+bool PassRegion::take_ring(uint32_t slot, uint32_t generation, uint32_t size_log2, uint32_t& page) {
+  Place* p = find_free(size_log2, kLooks);
+  if (p == nullptr) p = add(size_log2);
+  if (p == nullptr) p = find_free(size_log2, count_);
+  if (p == nullptr) return false;
+  p->slot = slot;
+  p->generation = generation;
+  p->old_count = 0;
+  p->port = 0;
+  p->taken = true;
+  page = p->page;
+  return true;
+}
+
+void PassRegion::free_later(uint32_t slot, uint32_t generation, const RingRef* old, uint32_t count, uint16_t port) {
+  for (uint32_t i = 0; i < count_; ++i) {
+    Place& p = places_[i];
+    if (!p.taken || p.slot != slot || p.generation != generation) continue;
+    for (uint32_t k = 0; k < count && k < 2; ++k) p.old[k] = old[k];
+    p.old_count = count;
+    p.port = port;
+    return;
+  }
+}
+
+}  // namespace sluice::preload
