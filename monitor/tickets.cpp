@@ -11,6 +11,7 @@
 #include <string>
 
 #include "monitor/process.h"
+#include "shm/wake.h"
 
 namespace sluice::monitor {
 namespace {
@@ -106,28 +107,46 @@ int Tickets::open(Client& client, const PairKey& key, InPacket& packet, uint32_t
   return 0;
 }
 
-void Tickets::send_region(Client& to, uint32_t number, const Region& region) {
+// Once. `generation`: of the reader's pair.
+void Tickets::tell(DomainId reader, uint32_t generation, uint32_t number, Region& region) {
+  Client* client = clients_.by_domain(reader);
+  if (client == nullptr || client->doomed || client->stage != Stage::kWelcomed) return;
+  if (std::count(region.told.begin(), region.told.end(), reader) != 0) return;
+  region.told.push_back(reader);
   Client* writer = clients_.by_domain(region.key.writer);
-  shm::Packet p = make_packet(shm::kPeerRegion, region.key.writer, region.key.generation,
+  shm::Packet p = make_packet(shm::kPeerRegion, region.key.writer, generation,
                               writer != nullptr ? uint32_t(writer->pid) : 0);
   p.reserved = number;
-  post_.send(to, p, {region.readable.get(), region.bell.get()});
+  post_.send(*client, p, {region.readable.get(), region.bell.get()});
 }
 
-void Tickets::tell_readers(uint32_t number, const Region& region) {
-  auto pair = pairs_.all().find(region.key);
-  if (pair == pairs_.all().end()) return;  // both sides are the client, who knows
-  for (DomainId reader : std::vector<DomainId>(pair->second.readers)) {
-    Client* client = clients_.by_domain(reader);
-    if (client != nullptr && !client->doomed && client->stage == Stage::kWelcomed) send_region(*client, number, region);
+void Tickets::tell_readers(uint32_t number, Region& region) {
+  if (!region.opposite) {
+    auto pair = pairs_.all().find(region.key);
+    if (pair == pairs_.all().end()) return;
+    for (DomainId reader : std::vector<DomainId>(pair->second.readers))
+      tell(reader, region.key.generation, number, region);
+    return;
+  }
+  // Both sides are one process, which knows; those who were passed the other side do not.
+  for (auto& [n, other] : regions_) {
+    if (other.key != opposite_of(region)) continue;
+    for (DomainId holder : other.holders)
+      if (holder != region.key.writer) tell(holder, other.key.generation, number, region);
   }
 }
 
 void Tickets::introduce(Client& reader) {
   if (regions_.empty()) return;
   std::vector<PairKey> keys = pairs_.read_by(reader.domain);
-  for (const auto& [number, region] : regions_)
-    if (std::count(keys.begin(), keys.end(), region.key) != 0) send_region(reader, number, region);
+  for (auto& [number, region] : regions_)
+    if (std::count(keys.begin(), keys.end(), region.key) != 0) tell(reader.domain, region.key.generation, number, region);
+}
+
+// The key of the passing regions of the other side. A process is its own peer with two generations.
+PairKey Tickets::opposite_of(const Region& region) {
+  const PairKey& k = region.key;
+  return {k.reader, k.writer, region.opposite ? k.generation ^ 1 : k.generation};
 }
 
 // ---- tickets ------------------------------------------------------------------------------
@@ -171,15 +190,19 @@ void Tickets::claim(Client& client, InPacket& packet) {
   Ticket& ticket = tickets_[found->second];
   Region& region = regions_[ticket.region];
   // Who holds the descriptor may have the connection; the memory only who is of the same user.
-  if (uid_of(client) != region.uid) return refuse(EPERM);
+  if (uid_of(client) != region.uid) {
+    refuse(EPERM);
+    if (ticket.watched_by == shm::kNobody) ended(found->second);  // nobody will carry it
+    return;
+  }
   Client* peer = clients_.by_domain(region.key.reader);
   if (peer != nullptr && (peer->doomed || peer->stage != Stage::kWelcomed)) peer = nullptr;
   if (peer != nullptr && core_.share(client.domain, region.key.reader) != 0) return refuse(ENOMEM);
   if (std::count(region.holders.begin(), region.holders.end(), client.domain) == 0) region.holders.push_back(client.domain);
-  PairKey back{region.key.reader, region.key.writer, region.key.generation};
+  PairKey back = opposite_of(region);
   pairs_.join(region.key, client.domain);
-  for (const auto& [number, other] : regions_)
-    if (other.key == back) send_region(client, number, other);
+  for (auto& [number, other] : regions_)
+    if (other.key == back && client.domain != back.reader) tell(client.domain, region.key.generation, number, other);
   auto opposite = pairs_.all().find(back);
   int in = region.opposite ? region.opposite.get() : opposite != pairs_.all().end() ? opposite->second.fd.get() : -1;
   shm::Packet p = make_packet(shm::kClaim, peer != nullptr ? uint32_t(peer->pid) : 0, ticket.region, ticket.slot);
@@ -220,21 +243,21 @@ void Tickets::ended(uint32_t number) {
 }
 
 // The id is about to be used again, so it may stay in no slot. Only the coordinator takes it out, and
-// nobody puts another in its place as long as it lives.
+// nobody puts another in its place as long as it lives. Of two holders that leave at once at least
+// one must see that it is the last: first it goes, then we look for others.
 void Tickets::leave_slot(const Region& region, const Ticket& ticket) {
   DomainId holders[shm::kHolders] = {};
   off_t at = place_of_holders(ticket.slot);
-  bool read = pread(region.writable.get(), holders, sizeof holders, at) == sizeof holders;
-  bool held = false;
-  for (uint32_t i = 0; read && i < shm::kHolders; ++i) {
-    if (holders[i] == ticket.stand_in) {
-      DomainId nobody = shm::kNobody;
-      (void)!pwrite(region.writable.get(), &nobody, sizeof nobody, at + off_t(i * sizeof nobody));
-    } else {
-      held |= core_.is_alive(holders[i]);
-    }
-  }
+  int fd = region.writable.get();
+  bool read = pread(fd, holders, sizeof holders, at) == sizeof holders;
+  DomainId nobody = shm::kNobody;
+  for (uint32_t i = 0; read && i < shm::kHolders; ++i)
+    if (holders[i] == ticket.stand_in) (void)!pwrite(fd, &nobody, sizeof nobody, at + off_t(i * sizeof nobody));
   core_.remove(ticket.stand_in);
+  shm::sleep_wake_fence();
+  bool held = false;
+  if (pread(fd, holders, sizeof holders, at) == sizeof holders)
+    for (DomainId holder : holders) held |= core_.is_alive(holder);
   if (held) return;
   // The last reference was in flight: now the other side sees the end.
   auto pair = pairs_.all().find(region.key);
@@ -258,6 +281,7 @@ void Tickets::remove(DomainId dead) {
   std::vector<uint32_t> concerned;
   for (auto& [number, region] : regions_) {
     std::erase(region.holders, dead);
+    std::erase(region.told, dead);
     if (region.holders.empty() || region.key.reader == dead) {
       region.over = true;
       concerned.push_back(number);

@@ -45,6 +45,7 @@ class Tickets {
     Descriptor opposite;  // if both sides are one process; else `pairs_` has it
     uint32_t uid;
     std::vector<DomainId> holders;
+    std::vector<DomainId> told;  // readers that have it
     uint32_t tickets = 0;
     bool over = false;  // to be let go after its last ticket
   };
@@ -62,8 +63,9 @@ class Tickets {
   bool has_room(uint32_t uid) const;
   int accept_region(const Client& client, const PairKey& key, const InPacket& packet) const;
   int open(Client& client, const PairKey& key, InPacket& packet, uint32_t& number);
-  void tell_readers(uint32_t number, const Region& region);
-  void send_region(Client& to, uint32_t number, const Region& region);
+  void tell_readers(uint32_t number, Region& region);
+  void tell(DomainId reader, uint32_t generation, uint32_t number, Region& region);
+  static PairKey opposite_of(const Region& region);
   bool is_deposited_well(const Client& client, const InPacket& packet) const;
   void leave_slot(const Region& region, const Ticket& ticket);
   void drop_if_over(uint32_t number);

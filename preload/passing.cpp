@@ -196,6 +196,11 @@ TcpSocket* enter(const ReceivedPacket& r) {
   if (p == nullptr) p = peers.adopt(r);
   if (p == nullptr || slot >= kSlots) return nullptr;
   TcpSocket* s = p->socket_at(slot);
+  if (s != nullptr && s->generation != generation) {  // over, which we have not heard
+    s->dead = true;
+    if (s->closed) (void)s->wind_up();
+    s = p->socket_at(slot);
+  }
   if (s != nullptr) return s->generation == generation && s->passed == r.packet.value && !s->closed ? s : nullptr;
   s = create_socket(AF_INET);
   if (s == nullptr) return nullptr;
@@ -216,10 +221,15 @@ void take_ticket(int fd) {
     ReceivedPacket r;
     TcpSocket* s = nullptr;
     r.fd_count = 0;
-    if (coordinator.ensure() && coordinator.claim(fd, r) == 0) s = enter(r);
+    int error = coordinator.ensure() ? coordinator.claim(fd, r) : -ENOENT;
+    if (error == 0) s = enter(r);
     for (int i = 0; i < r.fd_count; ++i) close_own(r.fds[i]);
-    // With the last descriptor of the ticket its stand-in goes: we hold the connection by now.
-    if (s != nullptr && descriptors.set(fd, s)) libc.dup3(placeholder, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
+    // Not a ticket any more: a carrier serves it, or its end is closed.
+    bool stays = error == -ENOENT || error == -EPERM || (error != 0 && !coordinator.connected());
+    // With the last descriptor of the ticket its stand-in goes: we hold the connection by now. If we
+    // could not, this is a socket that is not connected: an error, and no end of waiting.
+    if (s != nullptr) (void)descriptors.set(fd, s);
+    if (!stays) libc.dup3(placeholder, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
   }
   kernel::close(placeholder);
 }
