@@ -172,6 +172,7 @@ void Registrar::region(Client& client, InPacket& packet) {
   post_.send(*peer, make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
              {packet.fds[0].get(), client.bell.get()});
   PairKey key{client.domain, peer_id, generation};
+  tickets_->complete(key, packet.fds[0].get());
   pairs_.add(key, std::move(packet.fds[0]));
   // Who was forked by the peer before the region came shares the peer's side of the pair.
   if (const PairRegion* side = pairs_.opposite(key); side != nullptr) {

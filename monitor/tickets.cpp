@@ -100,7 +100,10 @@ int Tickets::open(Client& client, const PairKey& key, InPacket& packet, uint32_t
   Region region{key, std::move(packet.fds[0]), {}, std::move(packet.fds[1]), {}, uid_of(client), {client.domain}};
   region.readable = open_readable(region.writable.get());
   if (!region.readable) return EMFILE;
+  // Kept here: the writer may be dead when somebody takes what it has passed.
+  auto back = pairs_.all().find(opposite_of(region));
   if (packet.fds.size() > 2) region.opposite = std::move(packet.fds[2]);
+  else if (back != pairs_.all().end()) region.opposite = Descriptor(fcntl(back->second.fd.get(), F_DUPFD_CLOEXEC, 0));
   do number = next_region_++;
   while (number == 0 || regions_.contains(number));
   regions_.emplace(number, std::move(region));
@@ -121,7 +124,7 @@ void Tickets::tell(DomainId reader, uint32_t generation, uint32_t number, Region
 }
 
 void Tickets::tell_readers(uint32_t number, Region& region) {
-  if (!region.opposite) {
+  if (!region.is_own()) {
     auto pair = pairs_.all().find(region.key);
     if (pair == pairs_.all().end()) return;
     for (DomainId reader : std::vector<DomainId>(pair->second.readers))
@@ -136,6 +139,11 @@ void Tickets::tell_readers(uint32_t number, Region& region) {
   }
 }
 
+void Tickets::complete(const PairKey& key, int fd) {
+  for (auto& [number, region] : regions_)
+    if (!region.opposite && opposite_of(region) == key) region.opposite = Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
 void Tickets::introduce(Client& reader) {
   if (regions_.empty()) return;
   std::vector<PairKey> keys = pairs_.read_by(reader.domain);
@@ -146,7 +154,7 @@ void Tickets::introduce(Client& reader) {
 // The key of the passing regions of the other side. A process is its own peer with two generations.
 PairKey Tickets::opposite_of(const Region& region) {
   const PairKey& k = region.key;
-  return {k.reader, k.writer, region.opposite ? k.generation ^ 1 : k.generation};
+  return {k.reader, k.writer, region.is_own() ? k.generation ^ 1 : k.generation};
 }
 
 // ---- tickets ------------------------------------------------------------------------------
@@ -203,8 +211,7 @@ void Tickets::claim(Client& client, InPacket& packet) {
   pairs_.join(region.key, client.domain);
   for (auto& [number, other] : regions_)
     if (other.key == back && client.domain != back.reader) tell(client.domain, region.key.generation, number, other);
-  auto opposite = pairs_.all().find(back);
-  int in = region.opposite ? region.opposite.get() : opposite != pairs_.all().end() ? opposite->second.fd.get() : -1;
+  int in = region.opposite.get();
   shm::Packet p = make_packet(shm::kClaim, peer != nullptr ? uint32_t(peer->pid) : 0, ticket.region, ticket.slot);
   p.reserved = ticket.generation;
   int bell = peer != nullptr ? peer->bell.get() : region.bell.get();

@@ -28,6 +28,8 @@ class Tickets {
   // The other end says something, which a ticket never does, or is gone.
   void ended(uint32_t ticket);
 
+  // The region of a pair has come, of which connections have been passed already.
+  void complete(const PairKey& key, int fd);
   // `reader` is here: the passing regions of the pairs that it reads.
   void introduce(Client& reader);
   // A child of `parent` shares what the parent has now.
@@ -42,11 +44,12 @@ class Tickets {
   struct Region {
     PairKey key;
     Descriptor writable, readable, bell;
-    Descriptor opposite;  // if both sides are one process; else `pairs_` has it
+    Descriptor opposite;  // what the peer writes, once there is such a region
     uint32_t uid;
     std::vector<DomainId> holders;
     std::vector<DomainId> told;  // readers that have it
     uint32_t tickets = 0;
+    bool is_own() const { return key.writer == key.reader; }
     bool over = false;  // to be let go after its last ticket
   };
   struct Ticket {

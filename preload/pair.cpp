@@ -265,7 +265,7 @@ void Pair::ring_bell() {
   coordinator.count(kBells);
   uint64_t one = 1;
   if (twin != nullptr) {
-    ring_own_bell();
+    ring_family_bells();  // after a fork the other end may be in a relative
   } else if (bell_ >= 0) {
     (void)!kernel::write(bell_, &one, sizeof one);
   }

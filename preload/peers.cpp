@@ -339,7 +339,8 @@ void Peers::retire_over() {
     left_ |= unheard;
     // What was passed to us may be followed by more, as long as there is somebody to pass it.
     bool unused = p->received != 0 && !coordinator.directory()->is_alive(p->writer());
-    bool over = (p->gone || (left && !unheard) || unused) && p->connections() == 0;
+    bool over = (p->gone || (left && !unheard) || unused) && p->connections() == 0 &&
+                (p->twin == nullptr || p->twin->connections() == 0);  // which has the same memory
     if (!over) {
       pairs_[kept++] = p;
       continue;
@@ -460,6 +461,10 @@ void Peers::announce_all() {
     if (p.twin != nullptr || p.gone) return;
     coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());
     if (p.offer() >= 0 && !p.peer_attached()) coordinator.offer_again(p.peer(), p.generation(), p.offer());
+  });
+  each([](Pair& p) {
+    for (uint32_t s = 0; s < p.slot_limit(); ++s)
+      if (TcpSocket* socket = p.socket_at(s)) socket->coordinator_is_back();
   });
 }
 

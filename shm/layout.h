@@ -24,6 +24,9 @@ using DomainId = uint32_t;
 inline constexpr DomainId kNobody = 0;
 inline constexpr DomainId kCoordinator = 1;
 inline constexpr uint32_t kMaxDomains = 65536;
+// From here on: no process, but what stands in as a holder for a connection that is being passed. Those
+// come and go by the thousand; ids of their own leave the others their rest.
+inline constexpr DomainId kFirstInFlight = kMaxDomains / 4 * 3;
 
 // A listener's id: generation << kListenerBits | index. 0 is none.
 inline constexpr uint32_t kListenerBits = 14;

@@ -16,9 +16,7 @@ enum class Presence : uint8_t {
   kInFlight,  // no process: stands for a passed connection that nobody has taken yet
 };
 
-// Those in flight come and go by the thousand: with ids of their own they do not shorten the
-// rest of the others' ids.
-inline constexpr DomainId kFirstInFlight = shm::kMaxDomains / 4 * 3;
+using shm::kFirstInFlight;
 
 // What the kernel vouches for.
 struct Identity {

@@ -121,6 +121,15 @@ void TcpSocket::follow() {
   pair->ring_takers();
 }
 
+void TcpSocket::coordinator_is_back() {
+  if (!followed || dead) return;
+  for (Shared<DomainId>& h : theirs->holders) {
+    DomainId holder = h.load(std::memory_order_acquire);
+    if (holder != kNobody && (holder < kFirstInFlight || coordinator.directory()->is_alive(holder))) return;
+  }
+  on_peer_gone(pair->peer());
+}
+
 void TcpSocket::catch_up() {
   Guard guard(control_lock);
   peers.take_packets();

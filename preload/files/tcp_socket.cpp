@@ -207,8 +207,9 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   if (!Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
     Slot* peer = theirs;
-    if (peer == nullptr || !pair->peer_attached() || !was_accepted() || is_left_behind_by_peer()) {
-      // One side does not see the other's slot yet, or it may move: then it is the bell that wakes.
+    if (peer == nullptr || !pair->peer_attached() || !was_accepted() || is_left_behind_by_peer() || followed) {
+      // One side does not see the other's slot yet, or it may move: then it is the bell that wakes. So
+      // it is for one that is being passed: its end may depend on the coordinator's.
       pollfd p[1];
       if ((wants & kWantsSpace) != 0) mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
       peers.enter();

@@ -121,6 +121,7 @@ class TcpSocket : public File {
   }
   void follow();
   void catch_up();  // without control_lock
+  void coordinator_is_back();  // what was in flight under the one before is lost
   bool others_hold() const;
 
   // ---- listening

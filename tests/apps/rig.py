@@ -140,12 +140,15 @@ class Process:
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
 
-    def ask(self, question, seconds=20):
+    def order(self, words):
         try:
-            self._popen.stdin.write(question.encode() + b"\n")
+            self._popen.stdin.write(words.encode() + b"\n")
             self._popen.stdin.flush()
         except BrokenPipeError:
             pass  # line() says why
+
+    def ask(self, question, seconds=20):
+        self.order(question)
         return self.line(seconds)
 
     def finish(self, seconds=20):
