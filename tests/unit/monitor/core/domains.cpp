@@ -45,10 +45,56 @@ TEST_CASE_METHOD(World, "ids run out without a crash and come back with the dead
     last = d;
     ++given;
   }
-  CHECK(given == shm::kMaxDomains - 2);
+  CHECK(given == shm::kFirstInFlight - 2);
   CHECK(core->reserve(last) == shm::kNobody);
   core->remove(last);
   CHECK(process() == last);
+}
+
+TEST_CASE_METHOD(World, "what stands in for a passed connection lives, is no process, and takes no process's id") {
+  DomainId sender = process();
+  DomainId first = core->begin_flight(sender), second = core->begin_flight(sender);
+  CHECK(first >= shm::kFirstInFlight);
+  CHECK(second >= shm::kFirstInFlight);
+  CHECK(first != second);
+  CHECK(alive.count(first) == 1);
+  CHECK(core->present() == 1);
+  core->remove(first);
+  CHECK(alive.count(first) == 0);
+  CHECK(core->is_alive(second));
+  CHECK(core->present() == 1);
+  CHECK(core->begin_flight(shm::kNobody) == shm::kNobody);
+  CHECK(core->begin_flight(second) == shm::kNobody);
+  CHECK(core->reserve(second) == shm::kNobody);
+}
+
+TEST_CASE_METHOD(World, "ids for passed connections run out without a crash and come back") {
+  DomainId sender = process(), last = shm::kNobody;
+  uint32_t given = 0;
+  while (DomainId d = core->begin_flight(sender)) {
+    last = d;
+    ++given;
+  }
+  CHECK(given == shm::kMaxDomains - shm::kFirstInFlight);
+  CHECK(process() != shm::kNobody);
+  core->remove(last);
+  CHECK(core->begin_flight(sender) == last);
+}
+
+TEST_CASE_METHOD(World, "nobody registers under the id of a passed connection") {
+  CHECK(core->admit({1000, 1, 10}, shm::kFirstInFlight) < shm::kFirstInFlight);
+  DomainId a = process();
+  core->announce(a, shm::kFirstInFlight + 1, 77);
+  CHECK_FALSE(core->is_expected(shm::kFirstInFlight + 1));
+}
+
+TEST_CASE_METHOD(World, "who was passed a connection hears of the death of its other side") {
+  DomainId peer = process(), taker = process();
+  CHECK(core->share(taker, peer) == 0);
+  CHECK(core->share(taker, taker) == 0);
+  core->remove(peer);
+  CHECK(news() == Told{{taker, peer}});
+  CHECK(core->share(taker, peer) == ESRCH);
 }
 
 TEST_CASE_METHOD(World, "a process gets the id it had before the coordinator restarted, if it is free") {
