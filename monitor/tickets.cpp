@@ -65,6 +65,11 @@ bool Tickets::has_room(uint32_t uid) const {
   return own < limit.rlim_cur / 8 && tickets_.size() + kDescriptorsPerRegion * regions_.size() < limit.rlim_cur / 4;
 }
 
+void Tickets::give_back(uint32_t uid, uint32_t descriptors) {
+  auto found = of_uid_.find(uid);
+  if ((found->second -= descriptors) == 0) of_uid_.erase(found);
+}
+
 // ---- passing regions ----------------------------------------------------------------------
 
 void Tickets::pass(Client& client, InPacket& packet) {
@@ -106,6 +111,7 @@ int Tickets::open(Client& client, const PairKey& key, InPacket& packet, uint32_t
   else if (back != pairs_.all().end()) region.opposite = Descriptor(fcntl(back->second.fd.get(), F_DUPFD_CLOEXEC, 0));
   do number = next_region_++;
   while (number == 0 || regions_.contains(number));
+  of_uid_[region.uid] += kDescriptorsPerRegion;
   regions_.emplace(number, std::move(region));
   return 0;
 }
@@ -240,7 +246,7 @@ void Tickets::ended(uint32_t number) {
   Ticket ticket = std::move(found->second);
   tickets_.erase(found);
   by_cookie_.erase(ticket.cookie);
-  if (--of_uid_[ticket.uid] == 0) of_uid_.erase(ticket.uid);
+  give_back(ticket.uid, 1);
   // Whoever deposited it may have the same open file.
   events_.remove(ticket.end.get());
   Region& region = regions_[ticket.region];
@@ -300,7 +306,9 @@ void Tickets::remove(DomainId dead) {
 void Tickets::drop_if_over(uint32_t number) {
   auto found = regions_.find(number);
   if (found == regions_.end() || found->second.tickets != 0) return;
-  if (found->second.over || found->second.holders.empty()) regions_.erase(found);
+  if (!found->second.over && !found->second.holders.empty()) return;
+  give_back(found->second.uid, kDescriptorsPerRegion);
+  regions_.erase(found);
 }
 
 }  // namespace sluice::monitor

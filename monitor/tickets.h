@@ -64,6 +64,7 @@ class Tickets {
 
   uint32_t uid_of(const Client& client) const;
   bool has_room(uint32_t uid) const;
+  void give_back(uint32_t uid, uint32_t descriptors);
   int accept_region(const Client& client, const PairKey& key, const InPacket& packet) const;
   int open(Client& client, const PairKey& key, InPacket& packet, uint32_t& number);
   void tell_readers(uint32_t number, Region& region);
@@ -82,7 +83,7 @@ class Tickets {
   std::unordered_map<uint32_t, Region> regions_;
   std::unordered_map<uint32_t, Ticket> tickets_;
   std::unordered_map<uint64_t, uint32_t> by_cookie_;
-  std::unordered_map<uint32_t, uint32_t> of_uid_;
+  std::unordered_map<uint32_t, uint32_t> of_uid_;  // descriptors that are kept for them
   uint64_t claimed_ = 0;
   uint32_t next_region_;
   uint32_t next_ticket_ = 1;

@@ -10,6 +10,7 @@
 
 #include <iterator>
 
+#include "preload/coordinator_link.h"
 #include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/mutex.h"
@@ -59,23 +60,30 @@ bool has_name(int fd) {
   return false;
 }
 
-// Whether the process has the library in its memory. -1: it is not to be known.
-int has_shim(pid_t pid) {
-  char path[32], text[4096 + 16];
-  snprintf(path, sizeof path, "/proc/%d/maps", int(pid));
-  int fd = libc.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -1;
-  constexpr char kName[] = "/libsluice.so";
-  size_t kept = 0;
-  int found = -1;
-  for (ssize_t n; found != 1 && (n = kernel::read(fd, text + kept, 4096)) > 0;) {
-    found = memmem(text, kept + size_t(n), kName, sizeof kName - 1) != nullptr;
+// Whether a file of the process in /proc has these words. -1: it is not to be known.
+int mentions(pid_t pid, const char* file, const char* words) {
+  char path[40], text[4096 + 128];
+  size_t length = strlen(words), kept = 0;
+  snprintf(path, sizeof path, "/proc/%d/%s", int(pid), file);
+  int fd = int(libc.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
+  if (fd < 0 || length > 128) return -1;
+  int found = 0;
+  for (ssize_t n; found == 0 && (n = kernel::read(fd, text + kept, 4096)) > 0;) {
     size_t all = kept + size_t(n);
-    kept = all < sizeof kName ? all : sizeof kName;  // the name may be cut in two
+    found = memmem(text, all, words, length) != nullptr;
+    kept = all < length ? all : length - 1;  // the words may be cut in two
     memmove(text, text + all - kept, kept);
   }
   kernel::close(fd);
   return found;
+}
+
+// Has the library, and was started with our coordinator: it will turn to it. -1: perhaps.
+int has_shim(pid_t pid) {
+  char setting[128];
+  snprintf(setting, sizeof setting, "SLUICE_DIR=%s", coordinator.path());
+  int library = mentions(pid, "maps", "/libsluice.so");
+  return library != 1 ? library : mentions(pid, "environ", setting) == 1 ? 1 : -1;
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ class CoordinatorLink {
   // `directory`: SLUICE_DIR. Nothing is contacted yet.
   void init(const char* directory);
   bool enabled() const { return directory_path_[0] != 0; }
+  const char* path() const { return directory_path_; }
 
   // Registers if that has not happened. False: no coordinator now; the next try is made after
   // kRetryNs, or at once when the directory shows a new one.
