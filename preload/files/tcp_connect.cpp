@@ -364,7 +364,7 @@ void TcpSocket::redirect_locked() {
   } else {
     begin_again(*route->pair, index, route->listener, copy, sent, urgent);
     if (finished) mine->state.fetch_or(kFin | (closed ? kClosed : 0u), std::memory_order_release);
-    after_publish(true);  // perhaps it is accepted by now, and a thread waits for bytes
+    after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
   }
   free(copy);
 }
@@ -452,7 +452,7 @@ Moved TcpSocket::move_locked() {
   begin_again(*to, index, at, copy, sent, urgent);
   free(copy);
   if (kept != 0 || closed) mine->state.fetch_or(kept | (closed ? kFin | kClosed : 0u), std::memory_order_release);
-  after_publish(true);  // perhaps it is accepted by now, and a thread waits for bytes
+  after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
   if (old != nullptr) futex_wake(old->doorbell);  // our own threads that wait there
   announce();
   return Moved::kYes;

@@ -130,9 +130,11 @@ void TcpSocket::coordinator_is_back() {
   on_peer_gone(pair->peer());
 }
 
+bool TcpSocket::unmet_has_news() const { return state == TcpState::kConnected && coordinator.has_packets(); }
+
 void TcpSocket::catch_up() {
   Guard guard(control_lock);
-  peers.take_packets();
+  peers.drain();  // all of it: nobody else sees that there was something
   attach();
 }
 

@@ -313,6 +313,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags, control, ends_here);
     }
+    look_behind();
     if (state != TcpState::kConnected) return kNowTheKernels;
     if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
     if (n > 0 && (done >= enough || ends_here || at_mark())) return ssize_t(done);
@@ -417,7 +418,6 @@ void TcpSocket::after_retire(uint64_t available_before) {
   sleep_wake_fence();
   uint32_t wants = theirs->wants.load(std::memory_order_relaxed);  // ordered by the fence
   if ((wants & (kWantsSpace | kWantsSpaceEvent)) == 0) return;
-  if (is_left_behind_by_peer()) catch_up();
   wake_peer(kWantsSpace);
   if ((wants & kWantsSpaceEvent) != 0) push_news();
 }
@@ -462,6 +462,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
       done += size_t(send_now(iov, count, done, plain - done));
       if (done < total && done == plain) done += send_urgent(iov, count, done);
     }
+    look_behind();
     if (done == total) return ssize_t(done);
     if (!wait) {
       // Whoever waits for an edge is told when there is space again; perhaps there is by now.
@@ -551,11 +552,9 @@ void TcpSocket::push_news() {
   if (followed) pair->ring_takers();
 }
 
-void TcpSocket::after_publish(bool locked) {
+void TcpSocket::after_publish() {
   sleep_wake_fence();
   if (theirs == nullptr) attach();
-  // Who has the peer's side by now may sleep where we do not see it before we have caught up.
-  if (!locked && (theirs == nullptr ? coordinator.has_packets() : is_left_behind_by_peer())) catch_up();
   wake_peer(kWantsBytes);
   push_news();
 }
@@ -590,7 +589,9 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
         }
       }
     }
-    if (k < 0) return done > 0 ? ssize_t(done) : -errno;
+    int failed = k < 0 ? errno : 0;
+    look_behind();
+    if (k < 0) return done > 0 ? ssize_t(done) : -failed;
     if (k == 0 && !full) return ssize_t(done);  // the end of the file
     done += size_t(k);
     if (offset != nullptr) *offset += k;
@@ -624,6 +625,7 @@ int TcpSocket::shut_down(int how) {
     wake_peer(kWantsBytes | kWantsSpace);
     pair->push_news(slot, last_push);
   }
+  look_behind();
   if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
   Guard guard(control_lock);
   announce();
@@ -638,7 +640,7 @@ void TcpSocket::abandon(uint32_t state_bits) {
   dead = true;
   reset_noted = true;
   error.store(ECONNRESET, std::memory_order_relaxed);  // told once
-  after_publish(true);  // perhaps
+  after_publish();
 }
 
 }  // namespace sluice::preload

@@ -120,7 +120,13 @@ class TcpSocket : public File {
     return peer != nullptr && (peer->state.load(std::memory_order_relaxed) & shm::kMoved) != 0;  // with the fence, or a hint
   }
   void follow();
-  void catch_up();  // without control_lock
+  void catch_up();
+  // After something was published or consumed, behind a full fence, with no lock: who has the peer's
+  // side by now may sleep where we do not see it before we have followed.
+  void look_behind() {
+    if (theirs == nullptr ? unmet_has_news() : is_left_behind_by_peer()) [[unlikely]] catch_up();
+  }
+  bool unmet_has_news() const;
   void coordinator_is_back();  // what was in flight under the one before is lost
   bool others_hold() const;
 
@@ -240,7 +246,7 @@ class TcpSocket : public File {
   bool grow(size_t wanted);
   uint32_t largest_ring_log2() const;
   void push_news();
-  void after_publish(bool locked = false);  // `locked`: under control_lock
+  void after_publish();
   void after_retire(uint64_t available_before);
   void wake_peer(uint32_t wants);
   int wait_for_bytes(size_t at_least, const Deadline& d, uint32_t seen_unrestarted);
