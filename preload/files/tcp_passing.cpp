@@ -109,6 +109,7 @@ bool TcpSocket::move_to(PassRegion& region) {
 }
 
 void TcpSocket::follow() {
+  if ((theirs->state.load(std::memory_order_acquire) & kMoved) == 0) return;  // what it announces is there
   Slot* there = pair->moved_slot(*theirs, slot);
   if (there == nullptr || there == theirs || there->generation.load(std::memory_order_acquire) != generation) return;
   theirs = there;

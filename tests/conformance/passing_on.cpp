@@ -581,3 +581,84 @@ TEST("what waits at a listener is accepted by whom it is passed to") {
   CHECK_EQ(client.receive(1), "");
   taker.end();
 }
+
+PROGRAM(take_while_waiting) {
+  int channel = std::stoi(args[0]);
+  EpollSet set;
+  Worker waiting([&] {
+    int fd = set.wait(-1).begin()->first;
+    echo_to_end(fd);
+  });
+  waiting.await_sleep();
+  say_ready(channel);
+  int fd = take(channel)[0];
+  set.add(fd, EPOLLIN);
+  write_all(channel, "t");
+  waiting.join();
+  return 0;
+}
+
+TEST_EVERYWHERE("a thread that waits already hears of a connection that another thread takes") {
+  Taker taker("take_while_waiting");
+  auto [fd, peer] = connect_peer(where);
+  pass(taker.channel.mine, {fd});
+  CHECK_OK(close(fd));
+  CHECK_EQ(read_exactly(taker.channel.mine, 1), "t");
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(peer.receive(1), "");
+  taker.end();
+}
+
+TEST_EVERYWHERE("a connection that a forked child holds as well is passed") {
+  Taker taker("echo_each_passed");
+  auto [fd, peer] = connect_peer(where);
+  int hold[2];
+  CHECK_OK(pipe(hold));
+  pid_t child = in_child([&] {
+    CHECK_OK(close(hold[1]));
+    CHECK_OK(close(taker.channel.mine));
+    CHECK_EQ(read_once(hold[0]), "");
+  });
+  pass(taker.channel.mine, {fd});
+  CHECK_OK(close(fd));
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "hello");
+  peer.shutdown(SHUT_WR);
+  taker.end();
+  CHECK_OK(close(hold[1]));
+  CHECK_EQ(wait_exit(child), 0);
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("a forked child goes on with what its parent was passed") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pass(channel.mine, {fd});
+  CHECK_OK(close(fd));
+  int taken = take(channel.theirs)[0];
+  pid_t child = in_child([&] {
+    CHECK_EQ(read_exactly(taken, 5), "hello");
+    write_all(taken, "world");
+  });
+  peer.send("hello");
+  CHECK_EQ(peer.receive(5), "world");
+  CHECK_EQ(wait_exit(child), 0);
+  write_all(taken, "again");
+  CHECK_EQ(peer.receive(5), "again");
+  CHECK_OK(close(taken));
+  CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("a taker resets") {
+  auto [fd, peer] = connect_peer(where);
+  Channel channel;
+  pass(channel.mine, {fd});
+  CHECK_OK(close(fd));
+  int taken = take(channel.theirs)[0];
+  peer.send("unread");
+  await(taken, POLLIN);
+  reset(taken);
+  CHECK_EQ(peer.receive_error(), ECONNRESET);
+}
