@@ -1,6 +1,7 @@
 #include "preload/signals.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -107,6 +108,12 @@ bool defer(int number, siginfo_t* info, void* context) {
   return sent;
 }
 
+// Of a signal of signal_watch.cpp; the kernel's own say so themselves.
+int poll_code(uint32_t band) {
+  if ((band & (POLLIN | POLLRDHUP)) != 0) return POLL_IN;
+  return (band & POLLPRI) != 0 ? POLL_PRI : (band & POLLOUT) != 0 ? POLL_OUT : POLL_HUP;
+}
+
 // SA_RESETHAND, which is not the kernel's to do: it would have done it when the signal was deferred.
 void reset_handler(int number) {
   struct sigaction action;
@@ -122,6 +129,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
   ++signal_counts.any;
   if ((flags & SA_RESTART) == 0) ++signal_counts.unrestarted;
   leave_wait(context);
+  if (info->si_code == SI_SIGIO) info->si_code = poll_code(uint32_t(info->si_band));
   if ((flags & SA_RESETHAND) != 0) reset_handler(number);
   if ((flags & SA_SIGINFO) != 0)
     reinterpret_cast<void (*)(int, siginfo_t*, void*)>(handler)(number, info, context);

@@ -11,6 +11,7 @@
 #include "preload/kernel.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
+#include "preload/signal_watch.h"
 #include "preload/pipes.h"
 
 namespace sluice::preload {
@@ -78,14 +79,34 @@ int dup_onto(int from, int to, Dup&& kernel_dup) {
 
 int status_flags(TcpSocket& s, int fd) {
   int flags = libc.fcntl(fd, F_GETFL);
-  return flags < 0 ? -errno : (flags & ~(O_NONBLOCK | O_APPEND)) | s.status_flags | (s.nonblocking ? O_NONBLOCK : 0);
+  return flags < 0 ? -errno : (flags & ~(O_NONBLOCK | O_APPEND | O_ASYNC)) | s.status_flags | (s.nonblocking ? O_NONBLOCK : 0);
+}
+
+// Who wants signals from a socket without connection keeps it on the kernel, which has them to give.
+int leave_for_signals(TcpSocket& s, int fd) {
+  uint32_t released = 0;
+  {
+    Guard guard(control_lock);
+    if (int error = make_real(fd, s); error != 0) return error;
+    if (s.state == TcpState::kListening) s.stop_listening();
+    hand_to_kernel(s, -1, released);
+  }
+  while (released-- > 0) s.release();
+  return 0;
 }
 
 int set_status_flags(TcpSocket& s, int fd, int flags) {
+  bool connected = s.state == TcpState::kConnected, async = (flags & O_ASYNC) != 0;
+  if (async && !connected) {
+    int error = leave_for_signals(s, fd);
+    return error != 0 ? error : libc.fcntl(fd, F_SETFL, flags) == 0 ? 0 : -errno;
+  }
   s.nonblocking = (flags & O_NONBLOCK) != 0;
-  s.status_flags = flags & O_APPEND;
+  s.status_flags = flags & (O_APPEND | O_ASYNC);
+  if (async)
+    if (int error = watch_for_signals(s, fd); error != 0) return error;
   if (!s.real) return 0;  // the placeholder's flags are everybody's
-  return libc.fcntl(fd, F_SETFL, flags) == 0 ? 0 : -errno;
+  return libc.fcntl(fd, F_SETFL, flags & ~O_ASYNC) == 0 ? 0 : -errno;
 }
 
 // The kernel is about to change, or hand out, what it has here: no longer what others share.
@@ -96,6 +117,13 @@ int part_from_others(TcpSocket& s, int fd) {
 
 bool changes_description(int command) {
   return command == F_SETOWN || command == F_SETOWN_EX || command == F_SETSIG || command == F_SETLEASE;
+}
+
+// Before the kernel notes who is to get the signals.
+int prepare_for_signals(TcpSocket& s, int fd) {
+  if (s.state != TcpState::kConnected) return leave_for_signals(s, fd);
+  int error = part_from_others(s, fd);
+  return error != 0 ? error : watch_for_signals(s, fd);
 }
 
 void note_pipe_change(PipeEnd& p, int command, int argument, int result) {
@@ -112,7 +140,7 @@ int do_fcntl(int fd, int command, void* argument) {
   if (socket && command == F_GETFL) return status_flags(static_cast<TcpSocket&>(*f.get()), fd);
   if (socket && command == F_SETFL) return set_status_flags(static_cast<TcpSocket&>(*f.get()), fd, int(long(argument)));
   if (socket && changes_description(command))
-    if (int error = part_from_others(static_cast<TcpSocket&>(*f.get()), fd); error != 0) return error;
+    if (int error = prepare_for_signals(static_cast<TcpSocket&>(*f.get()), fd); error != 0) return error;
   PipeReference p(fd);
   if (p.with_channel() != nullptr && command == F_SETPIPE_SZ && p.get()->in_ring() > size_t(long(argument))) return -EBUSY;
   int r = libc.fcntl(fd, command, argument);
@@ -137,6 +165,15 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       bool on = *static_cast<int*>(argument) != 0;
       return set_status_flags(s, fd, O_RDWR | s.status_flags | (on ? O_NONBLOCK : 0));
     }
+    case FIOASYNC: {
+      if (argument == nullptr) return -EFAULT;
+      bool on = *static_cast<int*>(argument) != 0;
+      return set_status_flags(s, fd, O_RDWR | (s.status_flags & ~O_ASYNC) | (on ? O_ASYNC : 0) | (s.nonblocking ? O_NONBLOCK : 0));
+    }
+    case FIOSETOWN:
+    case SIOCSPGRP:
+      if (int error = prepare_for_signals(s, fd); error != 0) return error;
+      return libc.ioctl(fd, request, argument) == 0 ? 0 : -errno;
     case FIONREAD:
       if (!connected) break;
       if (argument == nullptr) return -EFAULT;

@@ -165,6 +165,7 @@ class TcpSocket : public File {
   bool polite = false;        // see be_polite
   bool followed = false;      // the peer's side is in a passing region
   uint32_t passed = 0;        // the passing region that our side is in, or 0
+  bool signals_begun = false; // signal_watch.cpp has had its first report
   std::atomic<int> error{0};  // SO_ERROR
   linger linger_option{};
   int64_t receive_timeout_us = 0;
