@@ -116,7 +116,7 @@ ssize_t PipeEnd::take(const iovec* iov, int count) {
 }
 
 void PipeEnd::note_accelerated() {
-  if (header().counted.load(std::memory_order_relaxed) != 0 || header().counted.exchange(1) != 0) return;
+  if (header().counted.load(std::memory_order_relaxed) != 0 || header().counted.exchange(1, std::memory_order_acq_rel) != 0) return;
   Guard guard(control_lock);
   if (coordinator.ensure()) coordinator.count(kPipes);
 }
