@@ -97,6 +97,8 @@ int Tickets::accept_region(const Client& client, const PairKey& key, const InPac
   // Only who writes this pair moves its connections.
   auto pair = pairs_.all().find(key);
   if (pair == pairs_.all().end()) return ENOENT;
+  bool complete = packet.header.reserved == 0 || pairs_.all().contains({key.reader, key.writer, key.generation});
+  if (!complete) return ENOENT;  // who takes a connection would never see the peer's side
   const std::vector<DomainId>& writers = pair->second.writers;
   return std::count(writers.begin(), writers.end(), client.domain) != 0 ? 0 : EPERM;
 }

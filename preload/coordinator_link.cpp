@@ -399,9 +399,11 @@ int CoordinatorLink::ask(const Packet& question, const int* fds, int count, Rece
   return out_of_step_ ? -ENOTCONN : -int(r.packet.status);
 }
 
-int CoordinatorLink::open_passing(const PairHeader& h, const int* fds, int count, uint32_t& number) {
+int CoordinatorLink::open_passing(const PairHeader& h, bool met, const int* fds, int count, uint32_t& number) {
+  Packet p = make_packet(kPass, h.reader, h.generation, h.writer);
+  p.reserved = met;
   ReceivedPacket r;
-  int error = ask(make_packet(kPass, h.reader, h.generation, h.writer), fds, count, r);
+  int error = ask(p, fds, count, r);
   if (error == 0) number = r.packet.value;
   return error;
 }
@@ -453,6 +455,7 @@ void CoordinatorLink::tell_sleeping() {
 
 DomainId CoordinatorLink::reserve() {
   child_id_ = kNobody;
+  child_was_known_ = false;
   int channel = socket_ >= 0 ? socket_ : reserved_;
   int ends[2];
   RaisedLimit raised;
@@ -464,6 +467,7 @@ DomainId CoordinatorLink::reserve() {
   ReceivedPacket r;
   bool answered = sent == 0 && receive_packet(child_, r, 0) == 0 && r.packet.type == kReserved &&
                   r.packet.status == 0;
+  child_was_known_ = answered;
   if (answered) return child_id_ = r.packet.domain;
   drop_child();
   return kNobody;

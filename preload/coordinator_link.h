@@ -55,8 +55,8 @@ class CoordinatorLink {
   void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
 
   // ---- passing connections (shm/protocol.h). 0 or -errno.
-  // A passing region with this header; fds as for kPass.
-  [[nodiscard]] int open_passing(const shm::PairHeader& h, const int* fds, int count, uint32_t& number);
+  // A passing region with this header; fds as for kPass. `met`: we have the peer's region.
+  [[nodiscard]] int open_passing(const shm::PairHeader& h, bool met, const int* fds, int count, uint32_t& number);
   // `ends`: the one that travels, the other. `watched`: kTaken is wanted. `stand_in`: to be entered
   // as a holder.
   [[nodiscard]] int deposit(uint32_t number, uint32_t slot, uint32_t generation, const int* ends, bool watched,
@@ -103,6 +103,8 @@ class CoordinatorLink {
   // become_child() in the child takes them; drop_child() in the parent. Works in a vfork child too:
   // the coordinator is asked through this process's own socket.
   shm::DomainId reserve();
+  // Whether the child that was forked last has an id: else it shares no connection.
+  bool child_was_known() const { return child_was_known_; }
   void become_child();
   void drop_child();
 
@@ -144,6 +146,7 @@ class CoordinatorLink {
   uint32_t incarnation_ = 0;
   bool was_connected_ = false;
   bool warned_ = false;
+  bool child_was_known_ = false;
   bool out_of_step_ = false;  // an answer may still come for which nobody waits any more
   // Packets that arrived while waiting for another one, the oldest first.
   ReceivedPacket* waiting_ = nullptr;

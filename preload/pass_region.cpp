@@ -74,7 +74,7 @@ int PassRegion::make_known(int region) {
   bool own_peer = pair_.twin != nullptr;
   if (own_peer) fds[2] = pair_.twin->offer();
   if (fds[1] < 0 || (own_peer && fds[2] < 0)) return -EBADF;
-  int error = coordinator.open_passing(h, fds, own_peer ? 3 : 2, number_);
+  int error = coordinator.open_passing(h, static_cast<bool>(pair_.in()), fds, own_peer ? 3 : 2, number_);
   incarnation_ = coordinator.incarnation();
   maker_ = coordinator.self();
   if (error == 0 && own_peer && !pair_.twin->extend(number_, view_, libc.fcntl(fds[1], F_DUPFD_CLOEXEC, 0))) error = -ENOSPC;

@@ -174,8 +174,13 @@ void Parcel::carry() {
   for (uint32_t i = 0; i < count_; ++i) any |= list_[i].far_end >= 0;
   if (!any) return;
   Carrier carrier;
-  if (carrier.start(list_, count_)) carrier.depart();
-  else error_ = -ENOBUFS;
+  // Without an id a carrier would lose the connections when we close them.
+  if (!carrier.start(list_, count_)) error_ = -ENOBUFS;
+  else if (coordinator.child_was_known()) carrier.depart();
+  else {
+    carrier.call_off();
+    error_ = -ENOBUFS;
+  }
 }
 
 // ---- receiving ----------------------------------------------------------------------------

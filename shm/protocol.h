@@ -112,7 +112,8 @@ enum PacketType : uint16_t {
   kChannel,
   kChannelPassed,
   // Client -> coordinator: a passing region. domain: peer; value: generation; value2: the writer, whose
-  // pair it is; fds: the region, a bell for those who will hold its connections[, the peer's
+  // pair it is; reserved: 1 if the client has the peer's region (a new coordinator may not, and then
+  // refuses); fds: the region, a bell for those who will hold its connections[, the peer's
   // region, if the peer is the client itself]. Those who read the pair get kPeerRegion with the
   // region's number in `reserved` and the bell. Answer after that: kPass, value: the number.
   kPass,

@@ -91,7 +91,7 @@ def the_client_dies(rig):
 
 
 def the_coordinator_dies(rig, number):
-    taken, waits = Play(rig, f"taken-{number}"), Play(rig, f"waits-{number}")
+    taken, waits, kept = (Play(rig, f"{name}-{number}") for name in ("taken", "waits", "kept"))
     for play in (taken, waits):
         play.master.ask("send")
         play.master.ask("drop")
@@ -99,8 +99,16 @@ def the_coordinator_dies(rig, number):
     taken.use()
     rig.coordinator.kill()
     taken.use()
+    answer = kept.master.ask("try_to_send")
+    check(answer == ("done" if rig.native else "ENOBUFS"), f"passing gives {answer}")
     rig.start_coordinator()
     taken.use()
+    if not rig.native:
+        kept.master.ask("send")  # by a carrier
+    kept.master.ask("drop")
+    kept.worker.ask("take")
+    kept.use()
+    kept.end()
     # What was on its way is lost with the coordinator (docs/divergences.md), and both sides hear it.
     waits.worker.ask("take")
     if rig.native:

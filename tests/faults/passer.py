@@ -5,6 +5,7 @@ passer.py worker PATH: takes what a master passes.
 passer.py client PORT: connects to a master.
 """
 import array
+import errno
 import os
 import socket
 import sys
@@ -45,6 +46,12 @@ class Master:
 
     def send(self):
         pass_on(self.channel, self.connection)
+
+    def try_to_send(self):
+        try:
+            self.send()
+        except OSError as error:
+            return errno.errorcode[error.errno]
 
     def drop(self):
         self.connection.close()
