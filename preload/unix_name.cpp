@@ -164,7 +164,7 @@ const KnownName* find_abstract(const UnixName& name, bool anew, Fallback& why) {
 
 const KnownName* find_name(const UnixName& name, bool anew, Fallback& why) {
   why = Fallback::kNoListener;
-  if (name.empty()) return nullptr;
+  if (name.empty() || !coordinator.directory()->has_names()) return nullptr;
   return name.is_abstract() ? find_abstract(name, anew, why) : find_file(name, anew, why);
 }
 

@@ -293,6 +293,11 @@ struct Directory {
   alignas(kCacheLine) Shared<uint64_t> waited[kMaxListeners / 64];
   // By name_bit: listeners of AF_UNIX, in any namespace.
   alignas(kCacheLine) Shared<uint64_t> names[kNameBits / 64];
+  bool has_names() const {
+    for (const Shared<uint64_t>& word : names)
+      if (word.load(std::memory_order_acquire) != 0) return true;
+    return false;
+  }
   bool has_name(uint32_t bit) const {
     return names[bit / 64].load(std::memory_order_acquire) >> (bit % 64) & 1;
   }

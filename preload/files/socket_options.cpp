@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "preload/libc.h"
 #include "preload/materialize.h"
@@ -102,10 +103,13 @@ constexpr Option kOptions[] = {
     {IPPROTO_TCP, TCP_INFO, 0, tcp_info_of, nullptr},
 };
 
+constexpr int kPeerPidFd = 77;  // SO_PEERPIDFD, Linux 6.5
+
 // AF_UNIX besides. What else there is, is the kernel's.
 constexpr Option kUnixOptions[] = {
     {SOL_SOCKET, SO_PEERCRED, 0, [](TcpSocket& s) { return Value::of(s.peer); }, nullptr},
     FLAG(SOL_SOCKET, SO_PASSCRED, pass_credentials),
+    {SOL_SOCKET, kPeerPidFd, 0, [](TcpSocket& s) { return Value::of(int(libc.syscall(SYS_pidfd_open, s.peer.pid, 0))); }, nullptr},
 };
 
 // These change what every receive returns, in ways that only the kernel can.
@@ -153,6 +157,7 @@ int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t
   if (value == nullptr || length == nullptr) return -EFAULT;
   if (int(*length) < 0) return -EINVAL;
   Value v = o->get(s);
+  if (s.is_unix() && level == SOL_SOCKET && name == kPeerPidFd && v.as_int() < 0) return -ENODATA;
   if (*length > v.length) *length = v.length;
   memcpy(value, v.bytes, *length);
   return 0;

@@ -354,6 +354,7 @@ def run(test, seconds):
     parser.add_argument("build", help="the build directory")
     parser.add_argument("--native", action="store_true", help="without Sluice: is the test right?")
     parser.add_argument("--queues", default="divided")
+    parser.add_argument("--unix", action="store_true", help="sockets of AF_UNIX where there is a choice")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)

@@ -1,6 +1,8 @@
 // Ancillary data over stream sockets of AF_UNIX that met by name. Part of unix_stream.
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -100,6 +102,15 @@ int open_descriptors() {
 }
 
 }  // namespace
+
+PROGRAM(unix_rights_server) {
+  int fd = accept_one(atoi(args[0].c_str()));
+  Message m = receive(fd);
+  if (m.bytes != "ab" || m.fds.size() != 1 || word_in(m.fds[0]) != "one") return 1;
+  write_all(fd, "done");
+  send_with(fd, "x", {Word("two").out});
+  return 0;
+}
 
 TEST_EVERYWHERE("descriptors are passed both ways") {
   Turns turns;
@@ -329,6 +340,59 @@ TEST("descriptors that a client left behind are accepted after its end") {
   Message m = receive(accept_one(listener));
   CHECK_EQ(m.fds.size(), 1);
   CHECK_EQ(word_in(m.fds[0]), "gold");
+}
+
+TEST("descriptors go along with a connection that is sent to another process") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  Turns turns;
+  pid_t client = in_child([&] {
+    int fd = unix_connect(name);
+    write_all(fd, "a");
+    send_with(fd, "b", {Word("one").out});
+    write_all(fd, "c");
+    send_with(fd, "d", {Word("two").out});
+    turns.give(0);
+    CHECK_EQ(read_exactly(fd, 4), "done");
+  });
+  turns.await(0);
+  pollfd look{listener, POLLIN, 0};
+  CHECK_EQ(poll(&look, 1, -1), 1);
+  pid_t worker = in_child([&] {
+    int fd = accept_one(listener);
+    Message first = receive(fd), second = receive(fd);
+    CHECK_EQ(first.bytes, "ab");
+    CHECK_EQ(word_in(first.fds[0]), "one");
+    CHECK_EQ(second.bytes, "cd");
+    CHECK_EQ(word_in(second.fds[0]), "two");
+    write_all(fd, "done");
+  });
+  close(listener);
+  CHECK_EQ(wait_exit(worker), 0);
+  CHECK_EQ(wait_exit(client), 0);
+}
+
+TEST("descriptors go along with a connection that nobody with the shim accepts") {
+  Directory d;
+  int listener = unix_listen("s", 16, SOCK_CLOEXEC);
+  Turns turns;
+  pid_t client = in_child([&] {
+    int fd = unix_connect("s");
+    write_all(fd, "a");
+    send_with(fd, "b", {Word("one").out});
+    turns.give(0);
+    CHECK_EQ(read_exactly(fd, 4), "done");
+    Message m = receive(fd);
+    CHECK_EQ(word_in(m.fds[0]), "two");
+  });
+  turns.await(0);
+  pid_t server = in_child([&] {
+    unsetenv("LD_PRELOAD");
+    _exit(wait_exit(spawn_program("unix_rights_server", {std::to_string(listener)}, {listener})));
+  });
+  close(listener);
+  CHECK_EQ(wait_exit(server), 0);
+  CHECK_EQ(wait_exit(client), 0);
 }
 
 TEST("a child that was forked with the connection gets descriptors") {

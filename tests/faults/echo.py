@@ -17,10 +17,15 @@ def program(rig, name):
 
 
 class EchoServer:
+    count = 0
+
     def __init__(self, rig, accept="epoll", workers=0, port=0, preload=True):
+        if rig.options.unix and port == 0:
+            EchoServer.count += 1
+            port = os.path.join(rig.directory, f"echo.{EchoServer.count}")
         self.process = rig.start([program(rig, "echo_server"), f"--accept={accept}",
                                   f"--workers={workers}", f"--port={port}"], preload, talks=True)
-        self.port = int(self.process.line())
+        self.port = self.process.line().strip()  # or path
 
     def pids(self):
         return children_of(self.process.pid) or [self.process.pid]

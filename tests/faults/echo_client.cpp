@@ -1,6 +1,6 @@
 // Keeps connections to an echo server busy and checks every byte that comes back.
 //
-//   echo_client PORT [--connections=N] [--messages=M] [--peer-may-die] [--pause-us=U]
+//   echo_client PORT|PATH [--connections=N] [--messages=M] [--peer-may-die] [--pause-us=U]
 //
 // One thread per connection; every other one keeps up to 200 KB under way. After M messages or so
 // a connection is half-closed, read to its end and replaced. A line of input is answered with
@@ -27,9 +27,11 @@
 #include <thread>
 #include <vector>
 
+#include "meeting_place.h"
+
 namespace {
 
-int port = 0;
+MeetingPlace place;
 int messages_per_connection = 0;
 int pause_us = 0;
 bool peer_may_die = false;
@@ -85,16 +87,14 @@ class Connection {
 
   bool open() {
     step("connect");
-    fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd_ = place.make_socket();
     if (fd_ < 0) fail("socket", errno, 0, 0);
-    sockaddr_in name{};
-    name.sin_family = AF_INET;
-    name.sin_port = htons(uint16_t(port));
-    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(fd_, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) {
+    if (place.connect(fd_) != 0) {
       int error = errno;
       close(fd_);
-      if (!peer_may_die || (error != ECONNREFUSED && error != ECONNRESET)) fail("connect", error, 0, 0);
+      // A path is gone for a moment while its server comes back.
+      bool absent = error == ECONNREFUSED || error == ECONNRESET || error == ENOENT;
+      if (!peer_may_die || !absent) fail("connect", error, 0, 0);
       ++refused;
       usleep(2000);
       return false;
@@ -203,7 +203,7 @@ void tell(const std::vector<std::unique_ptr<Connection>>& all) {
 
 int main(int argc, char** argv) {
   int wanted = 4;
-  port = argc > 1 ? atoi(argv[1]) : 0;
+  if (argc > 1) place = MeetingPlace(argv[1]);
   for (int i = 2; i < argc; ++i) {
     std::string option = argv[i];
     int value = atoi(option.substr(option.find('=') + 1).c_str());

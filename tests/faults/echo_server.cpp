@@ -1,6 +1,6 @@
-// Sends back what it receives. Prints its port; ends when it is killed.
+// Sends back what it receives. Prints its port or path; ends when it is killed.
 //
-//   echo_server [--accept=epoll|blocking|prefork|fork] [--workers=N] [--port=P]
+//   echo_server [--accept=epoll|blocking|prefork|fork] [--workers=N] [--port=P|PATH]
 //
 // epoll: one thread sleeps in epoll_wait. blocking: one sleeps in accept, one per connection in
 // read. prefork: one sleeps in accept, then in read, one connection after the other. fork: a process per connection. With workers, that many processes serve one listener; one that dies is replaced.
@@ -21,6 +21,8 @@
 #include <thread>
 #include <unordered_map>
 
+#include "meeting_place.h"
+
 namespace {
 
 [[noreturn]] void give_up(const char* what) {
@@ -28,19 +30,11 @@ namespace {
   _exit(1);
 }
 
-int listen_on(int port) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  int one = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_port = htons(uint16_t(port));
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) give_up("bind");
+int listen_on(const MeetingPlace& place) {
+  int fd = place.make_socket();
+  if (place.bind(fd) != 0) give_up("bind");
   if (listen(fd, 511) != 0) give_up("listen");
-  socklen_t length = sizeof name;
-  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
-  printf("%d\n", ntohs(name.sin_port));
+  printf("%s\n", place.text_of(fd).c_str());
   fflush(stdout);
   return fd;
 }
@@ -205,15 +199,16 @@ void start_worker(int listener, const std::string& accept) {
 
 int main(int argc, char** argv) {
   std::string accept = "epoll";
-  int workers = 0, port = 0;
+  int workers = 0;
+  MeetingPlace place;
   for (int i = 1; i < argc; ++i) {
     std::string option = argv[i];
     std::string value = option.substr(option.find('=') + 1);
     if (option.starts_with("--accept=")) accept = value;
     if (option.starts_with("--workers=")) workers = atoi(value.c_str());
-    if (option.starts_with("--port=")) port = atoi(value.c_str());
+    if (option.starts_with("--port=")) place = MeetingPlace(value);
   }
-  int listener = listen_on(port);
+  int listener = listen_on(place);
   if (workers == 0) serve(listener, accept);
   for (int i = 0; i < workers; ++i) start_worker(listener, accept);
   for (;;)

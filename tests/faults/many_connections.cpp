@@ -1,6 +1,6 @@
 // Makes very many connections to an echo server.
 //
-//   many_connections PORT
+//   many_connections PORT|PATH
 //
 // Each line of input is an order, answered with "done": "sequence N" makes N connections one after
 // the other, each with a byte there and back; "hold N" opens N more, each likewise, and keeps them,
@@ -16,6 +16,8 @@
 
 #include <vector>
 
+#include "meeting_place.h"
+
 namespace {
 
 [[noreturn]] void give_up(const char* what, int number) {
@@ -24,14 +26,10 @@ namespace {
   _exit(1);
 }
 
-int echo_once(int port, int number) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_port = htons(uint16_t(port));
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+int echo_once(const MeetingPlace& place, int number) {
+  int fd = place.make_socket();
   if (fd < 0) give_up("socket", number);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) give_up("connect", number);
+  if (place.connect(fd) != 0) give_up("connect", number);
   char byte = char(number), back = char(number + 1);
   errno = 0;
   if (write(fd, &byte, 1) != 1) give_up("write", number);
@@ -58,7 +56,7 @@ void watch(int epoll, int fd) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  int port = argc > 1 ? atoi(argv[1]) : 0;
+  MeetingPlace place(argc > 1 ? argv[1] : "0");
   int epoll = epoll_create1(EPOLL_CLOEXEC);
   watch(epoll, 0);
   setvbuf(stdin, nullptr, _IONBF, 0);  // what stdio has read epoll does not see
@@ -67,9 +65,9 @@ int main(int argc, char** argv) {
   while (fgets(line, sizeof line, stdin)) {
     int count = 0;
     if (sscanf(line, "sequence %d", &count) == 1)
-      for (int i = 0; i < count; ++i) close(echo_once(port, i));
+      for (int i = 0; i < count; ++i) close(echo_once(place, i));
     else if (sscanf(line, "hold %d", &count) == 1)
-      for (int i = 0; i < count; ++i) watch(epoll, held.emplace_back(echo_once(port, i)));
+      for (int i = 0; i < count; ++i) watch(epoll, held.emplace_back(echo_once(place, i)));
     else if (strncmp(line, "release", 7) == 0)
       for (; !held.empty(); held.pop_back()) close(held.back());
     puts("done");
