@@ -150,20 +150,50 @@ ssize_t TcpSocket::send_with_control_now(const msghdr& m) {
   return send_now(m.msg_iov, int(m.msg_iovlen), 0, n);
 }
 
+// The peer knows who connected. The acceptor need not be who listened.
+bool TcpSocket::is_told_anyway(const msghdr& m) const {
+  if (m.msg_control == nullptr || m.msg_controllen < sizeof(cmsghdr)) return true;
+  ucred self{getpid(), geteuid(), getegid()};
+  return initiator && !shared && self.uid == getuid() && self.gid == getgid() && has_only_credentials(m, self);
+}
+
+// Until the reader has taken some, or there is none.
+int TcpSocket::wait_for_channel(const Deadline& deadline, uint32_t seen_unrestarted) {
+  uint32_t seen = signal_counts.any;
+  if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
+  pollfd p[2] = {{channels->out, POLLOUT, 0}, {}};
+  peers.enter();
+  peers.begin_sleep();
+  sleep_wake_fence();
+  {
+    Guard guard(control_lock);
+    peers.drain();
+    attach();
+  }
+  uint32_t remote = remote_state();
+  bool over = (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed || dead;
+  long r = over ? 0 : sleep_in_poll(p, 1, deadline, nullptr, seen);
+  peers.end_sleep();
+  peers.leave();
+  bool interrupted = signal_counts.unrestarted != seen_unrestarted || (!deadline.is_never() && signal_counts.any != seen);
+  if (r == -EINTR && interrupted) return -EINTR;
+  return deadline.passed() ? -EAGAIN : 0;
+}
+
 ssize_t TcpSocket::send_with_control(const msghdr& m, int flags) {
   size_t total = total_bytes(m.msg_iov, int(m.msg_iovlen));
-  if (total == 0 || is_plain(m)) return send(m.msg_iov, int(m.msg_iovlen), flags);
+  if (total == 0 || is_told_anyway(m)) return send(m.msg_iov, int(m.msg_iovlen), flags);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = wait ? Deadline::in_us(send_timeout_us) : Deadline::never();
-  for (;;) {
+  for (bool waited = false;; waited = true) {
     ssize_t n = 0;
     {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
       if (state != TcpState::kConnected) return kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write() || reset_noted || is_refused(remote)) return send_error(flags);
+      if (shut_write() || reset_noted || is_refused(remote)) return send_error(flags, waited);
       if ((remote & kRedirect) != 0 && !dead) {
         Guard control(control_lock);
         redirect(true, false);
@@ -182,14 +212,8 @@ ssize_t TcpSocket::send_with_control(const msghdr& m, int flags) {
     }
     if (n != -EAGAIN && n != -EBUSY) return n;
     if (!wait) return -EAGAIN;
-    if (n == -EBUSY) {
-      pollfd p[2] = {{channels->out, POLLOUT, 0}, {}};
-      (void)sleep_in_poll(p, 1, deadline, nullptr, signal_counts.any);
-      if (signal_counts.unrestarted != unrestarted) return -EINTR;
-      if (deadline.passed()) return -EAGAIN;
-    } else if (int e = wait_for_space(deadline, unrestarted); e != 0) {
-      return e;
-    }
+    int e = n == -EBUSY ? wait_for_channel(deadline, unrestarted) : wait_for_space(deadline, unrestarted);
+    if (e != 0) return e;
   }
 }
 
@@ -303,13 +327,12 @@ void put_credentials(msghdr& m, const ucred& sender) {
   m.msg_controllen = space < m.msg_controllen ? space : m.msg_controllen;
 }
 
-bool is_plain(const msghdr& m) {
-  if (m.msg_control == nullptr || m.msg_controllen < sizeof(cmsghdr)) return true;
+bool has_only_credentials(const msghdr& m, const ucred& sender) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(&m), c)) {
     ucred who;
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS || c->cmsg_len != CMSG_LEN(sizeof who)) return false;
     memcpy(&who, CMSG_DATA(c), sizeof who);
-    if (who.pid != getpid() || who.uid != getuid() || who.gid != getgid()) return false;
+    if (memcmp(&who, &sender, sizeof who) != 0) return false;
   }
   return true;
 }

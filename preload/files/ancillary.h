@@ -55,7 +55,7 @@ bool repeat_in_kernel(int far, int to, const std::byte* bytes, uint64_t n, const
 // What the program is told of a message without ancillary data whose sender it wants to know.
 void put_credentials(msghdr& m, const ucred& sender);
 
-// Whether it says no more than what the receiver is told anyway: who sends.
-bool is_plain(const msghdr& m);
+// Whether it says no more than who sends.
+bool has_only_credentials(const msghdr& m, const ucred& who);
 
 }  // namespace sluice::preload

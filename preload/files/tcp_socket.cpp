@@ -424,9 +424,9 @@ void TcpSocket::after_retire(uint64_t available_before) {
 
 // ---- sending ------------------------------------------------------------------------------
 
-int TcpSocket::send_error(int flags) {
-  // On AF_UNIX a reset is for who reads.
-  int e = is_unix() ? EPIPE : error.exchange(0, std::memory_order_relaxed);  // told once
+int TcpSocket::send_error(int flags, bool waited) {
+  // On AF_UNIX a reset is for who reads, or was waiting to write (sock_alloc_send_pskb).
+  int e = is_unix() && !waited ? EPIPE : error.exchange(0, std::memory_order_relaxed);  // told once
   if (e == 0) e = EPIPE;
   if (e == EPIPE && (flags & MSG_NOSIGNAL) == 0) pthread_kill(pthread_self(), SIGPIPE);
   return -e;
@@ -439,20 +439,20 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = wait ? Deadline::in_us(send_timeout_us) : Deadline::never();
-  for (;;) {
+  for (bool waited = false;; waited = true) {
     {
       DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write() || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags);
+      if (shut_write() || reset_noted) return done > 0 ? ssize_t(done) : send_error(flags, waited);
       if ((remote & kRedirect) != 0 && !dead) {
         Guard control(control_lock);
         redirect(true, false);
         if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
         continue;
       }
-      if (is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(flags);
+      if (is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(flags, waited);
       if ((remote & kClosed) != 0) {  // the kernel takes it, and is then told that nobody listens
         reset_noted = true;
         error.store(EPIPE, std::memory_order_relaxed);  // told once

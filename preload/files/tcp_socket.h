@@ -236,6 +236,8 @@ class TcpSocket : public File {
   ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here);
   ssize_t send_with_control_now(const msghdr& m);
   int open_channel();
+  bool is_told_anyway(const msghdr& m) const;
+  int wait_for_channel(const Deadline& d, uint32_t seen_unrestarted);
   bool say_maker();
   int hand_out_channel(int end);
   int next_ancillary(AncillaryHeader& header);
@@ -255,7 +257,7 @@ class TcpSocket : public File {
   template <class Ready>
   int wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& d,
                        uint32_t seen_unrestarted, Ready&& ready);
-  int send_error(int flags_error);
+  int send_error(int flags, bool waited = false);
   // AF_UNIX: the peer reads nothing more, which ends this direction at once.
   bool is_refused(uint32_t remote) const {
     return is_unix() && (remote & (shm::kClosed | shm::kDeaf)) != 0 && (remote & shm::kRedirect) == 0;

@@ -310,6 +310,80 @@ TEST_EVERYWHERE("descriptors are passed before the connection is accepted") {
   if (thread.joinable()) _exit(0);  // it waits for the end that comes with ours
 }
 
+TEST_EVERYWHERE("a sender of many descriptors waits for the reader") {
+  constexpr int kMessages = 800;
+  Turns turns;
+  meet(where, abstract_name(), [&](int fd) {
+    Word w("x");
+    turns.give(0);
+    for (int i = 0; i < kMessages; ++i) send_with(fd, "+", {w.out});
+  }, [&](int fd) {
+    turns.await(0);
+    pause_ms(50);  // it gets as far as it can
+    for (int i = 0; i < kMessages; ++i) {
+      Message m = receive(fd);
+      CHECK_EQ(m.bytes, "+");
+      CHECK_EQ(m.fds.size(), 1);
+      close(m.fds[0]);
+    }
+    CHECK_EQ(read_to_end(fd), "");
+  });
+}
+
+TEST("a sender that waits for a reader hears of its death, and of signals") {
+  std::string name = abstract_name();
+  Turns turns;
+  pid_t reader = in_child([&] {
+    int listener = unix_listen(name);
+    turns.give(0);
+    accept_one(listener);
+    pause();
+  });
+  turns.await(0);
+  int fd = unix_connect(name);
+  Word w("x");
+  on_signal(SIGUSR1, count_signal);
+  int error = 0;
+  {
+    Worker sender([&] {
+      while (try_send(fd, "+", {w.out}, MSG_NOSIGNAL) > 0) {
+      }
+      error = errno;
+    });
+    sender.await_sleep();
+    sender.signal_until_done(SIGUSR1);
+  }
+  CHECK_EQ(error, EINTR);
+  Worker sender([&] {
+    while (try_send(fd, "+", {w.out}, MSG_NOSIGNAL) > 0) {
+    }
+    error = errno;
+  });
+  sender.await_sleep();
+  kill(reader, SIGKILL);
+  sender.join();
+  CHECK_EQ(error, ECONNRESET);  // there were bytes unread
+  CHECK_EQ(wait_exit(reader), 128 + SIGKILL);
+}
+
+TEST("SCM_CREDENTIALS of a forked child and of a worker are their own") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  set_option(listener, SOL_SOCKET, SO_PASSCRED, 1);
+  int client = unix_connect(name), server = accept_one(listener);
+  set_option(client, SOL_SOCKET, SO_PASSCRED, 1);
+  for (auto [from, to] : {std::pair{client, server}, {server, client}}) {
+    pid_t child = in_child([from = from] {
+      ucred me{getpid(), getuid(), getgid()};
+      CHECK_EQ(try_send(from, "x", {}, 0, &me), 1);
+    });
+    CHECK_EQ(wait_exit(child), 0);
+    Message m = receive(to);
+    CHECK_EQ(m.credentials.size(), 1);
+    CHECK_EQ(m.credentials[0].pid, child);
+  }
+}
+
 TEST("descriptors outlive their sender") {
   std::string name = abstract_name();
   int listener = unix_listen(name);
