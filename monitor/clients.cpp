@@ -1,8 +1,14 @@
 #include "monitor/clients.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 
 namespace sluice::monitor {
+
+void Client::keep(const shm::Packet& packet, int fd) {
+  kept.push_back({packet, {}, {}});
+  kept.back().fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
 
 Client& Clients::add(Descriptor socket, uint32_t uid, int32_t pid) {
   while (by_serial_.count(next_serial_) != 0) ++next_serial_;

@@ -50,6 +50,8 @@ struct Client {
   std::vector<OutPacket> kept;            // for when it says hello
   std::size_t outbox_bytes = 0;
   std::size_t outbox_fds = 0;
+
+  void keep(const shm::Packet& packet, int fd);
 };
 
 class Clients {

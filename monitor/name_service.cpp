@@ -151,23 +151,25 @@ core::ListenerId NameService::find(const Client& client, const InPacket& packet)
 
 // ---- ancillary data -----------------------------------------------------------------------
 
+void NameService::give(Client& to, const shm::Packet& packet, int fd) {
+  if (to.stage == Stage::kWelcomed) return post_.send(to, packet, {fd});
+  if (to.kept.size() < kMostKept) to.keep(packet, fd);  // a forked child that has not said hello
+}
+
 void NameService::channel(Client& client, InPacket& packet) {
   Client* peer = clients_.by_domain(packet.header.domain);
   bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1;
   bool there = peer != nullptr && !peer->doomed && peer->stage != Stage::kStranger;
-  bool silent = there && peer->stage == Stage::kReserved;  // a forked child that has not said hello
-  int error = !sound ? EBADF : !there ? ESRCH : silent ? 0 : core_.pair(client.domain, packet.header.domain);
-  if (silent && peer->kept.size() >= kMostKept) error = ENOSPC;
+  int error = !sound ? EBADF : !there ? ESRCH : 0;
+  if (there && peer->stage == Stage::kWelcomed && error == 0) error = core_.pair(client.domain, packet.header.domain);
   if (error == 0) {
     shm::Packet p = packet.header;
     p.domain = client.domain;
     p.status = 0;
-    if (!silent) {
-      post_.send(*peer, p, {packet.fds[0].get()});
-    } else {
-      peer->kept.push_back({p, {}, {}});
-      peer->kept.back().fds.push_back(std::move(packet.fds[0]));
-    }
+    // Also to those that it has forked, who may have the connection without the sender having seen it.
+    clients_.for_each([&](Client& c) {
+      if (c.domain != shm::kNobody && !c.doomed && core_.descends(c.domain, peer->domain)) give(c, p, packet.fds[0].get());
+    });
   }
   post_.send(client, make_packet(shm::kChannelPassed, packet.header.domain, 0, 0, error));
 }

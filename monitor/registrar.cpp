@@ -149,6 +149,7 @@ void Registrar::reserve(Client& parent, InPacket& packet) {
   clients_.enter_domain(client, child);
   pairs_.inherit(child, parent.domain);
   tickets_->inherit(child, parent.domain);
+  for (const OutPacket& p : parent.kept) client.keep(p.header, p.fds[0].get());
   // The hello will come from another process.
   int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -40,22 +41,65 @@ void CarrierLoop::look(Side& s, short events) {
   s.readable = (events & (POLLIN | POLLHUP | POLLERR)) != 0;
 }
 
+ssize_t CarrierLoop::receive(Flow& f, int from) {
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))];
+  iovec iov{f.buffer, sizeof f.buffer};
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = sizeof control;
+  ssize_t n = ::recvmsg(from, &m, MSG_CMSG_CLOEXEC);
+  for (cmsghdr* c = n > 0 ? CMSG_FIRSTHDR(&m) : nullptr; c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    f.descriptor_count = int((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    memcpy(f.descriptors, CMSG_DATA(c), size_t(f.descriptor_count) * sizeof(int));
+  }
+  return n;
+}
+
+ssize_t CarrierLoop::send(Flow& f, int to) {
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))] = {};
+  iovec iov{f.buffer + f.begin, f.end - f.begin};
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  if (f.descriptor_count > 0) {
+    size_t bytes = size_t(f.descriptor_count) * sizeof(int);
+    m.msg_control = control;
+    m.msg_controllen = CMSG_SPACE(bytes);
+    cmsghdr* c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(c), f.descriptors, bytes);
+  }
+  ssize_t n = ::sendmsg(to, &m, 0);
+  if (n > 0) drop_descriptors(f);
+  return n;
+}
+
+void CarrierLoop::drop_descriptors(Flow& f) {
+  while (f.descriptor_count > 0) ::close(f.descriptors[--f.descriptor_count]);
+}
+
 // Moves what can be moved without waiting.
 void CarrierLoop::move(Flow& f, Side& from, Side& to) {
   if (f.over) return;
   // Only what poll showed: another process may have the first right to it (TcpSocket::be_polite).
   if (f.end == 0 && !f.ended && from.readable) {
-    ssize_t n = ::read(from.fd, f.buffer, sizeof f.buffer);
+    ssize_t n = receive(f, from.fd);
     if (n > 0) f.end = size_t(n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR)) f.ended = true;
   }
   while (f.begin < f.end && !to.hung_up) {
-    ssize_t n = ::write(to.fd, f.buffer + f.begin, f.end - f.begin);
+    ssize_t n = send(f, to.fd);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) to.hung_up = true;
     else f.begin += size_t(n);
   }
   f.begin = f.end = 0;
+  drop_descriptors(f);
   if (to.hung_up) f.ended = true;
   if (!f.ended) return;
   f.over = true;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -21,11 +22,14 @@ class CarrierLoop {
     bool hung_up;   // nobody reads what is written there, and nothing new comes
     bool readable;
   };
-  // One direction, through a buffer.
+  static constexpr int kMostDescriptors = 253;  // in one message, by the kernel
+  // One direction, through a buffer. Descriptors go with its first byte.
   struct Flow {
     std::size_t begin, end;
     bool ended;  // nothing more comes in
     bool over;   // nor goes out
+    int descriptor_count;
+    int descriptors[kMostDescriptors];
     char buffer[64 * 1024];
   };
   struct Carried {
@@ -35,6 +39,9 @@ class CarrierLoop {
   };
   static pollfd wanted_of(const Side& s, const Flow& out, const Flow& in);
   static void look(Side& s, short events);
+  static ssize_t receive(Flow& f, int from);
+  static ssize_t send(Flow& f, int to);
+  static void drop_descriptors(Flow& f);
   static void move(Flow& f, Side& from, Side& to);
   void drop_finished();
 

@@ -315,6 +315,10 @@ uint32_t Departure::room() {
 Departure::Departure(Leaving* list, uint32_t room) : list_(list) {
   if (!in_vfork_child() && listeners != nullptr) leave_backlogs();
   if (room == 0) return;
+  if (!in_vfork_child()) {  // what came for these connections leaves with them
+    Guard guard(control_lock);
+    peers.take_packets();
+  }
   collect(room);
   carrier_.start(list_, count_);
   for (uint32_t i = 0; i < count_; ++i) replace(list_[i]);

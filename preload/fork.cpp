@@ -39,6 +39,8 @@ void before() {
   if (!in_vfork_child()) settle_before_fork();
   // The child is known to the coordinator before it exists, so that its death never goes unseen.
   if (shm::DomainId child = coordinator.reserve(); child != shm::kNobody) peers.share_with(child);
+  // What came for our connections before the child was known; later it gets its own.
+  if (!in_vfork_child()) peers.take_packets();
 }
 
 void in_parent() {

@@ -55,6 +55,7 @@ class CoordinatorCore {
 
   const Domain& domain(DomainId id) const { return domains_[id]; }
   bool is_alive(DomainId id) const { return DomainTable::is_valid(id) && !domains_.is_absent(id); }
+  bool descends(DomainId id, DomainId ancestor) const { return domains_.descends_from(id, ancestor); }
   // Announced by another, and not yet back.
   bool is_expected(DomainId id) const { return domains_.is(id, Presence::kExpected); }
   uint32_t present() const { return present_; }  // present and reserved domains

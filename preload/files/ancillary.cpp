@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,6 +52,11 @@ void add_credentials(msghdr& m, char* room, size_t size) {
   memcpy(CMSG_DATA(c), &self, sizeof self);
   m.msg_control = room;
   m.msg_controllen = used + CMSG_SPACE(sizeof self);
+}
+
+bool is_same(int a, int b) {
+  struct stat first, second;
+  return libc.fstat(a, &first) == 0 && libc.fstat(b, &second) == 0 && first.st_ino == second.st_ino;
 }
 
 Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
@@ -228,8 +234,12 @@ bool TcpSocket::takes_channel(DomainId from, int fd) {
   if (!may) return false;
   if (channels == nullptr) channels = create_channels();
   for (int i = 0; channels != nullptr && i < Channels::kIn; ++i) {
-    if (channels->in[i] >= 0) continue;
-    channels->in[i] = fd;
+    if (channels->in[i] < 0) {
+      channels->in[i] = fd;
+      return true;
+    }
+    if (!is_same(channels->in[i], fd)) continue;
+    close_own(fd);  // given to our parent, and so to us; and to us
     return true;
   }
   return false;

@@ -103,6 +103,16 @@ int open_descriptors() {
 
 }  // namespace
 
+PROGRAM(unix_rights_holder) {
+  int fd = atoi(args[0].c_str());
+  for (int i = 0; i < 3; ++i) {
+    Message m = receive(fd);
+    if (m.bytes != "ab" || m.fds.size() != 1 || word_in(m.fds[0]) != "one") return 1;
+    send_with(fd, "back", {Word("two").out, Word("three").out});
+  }
+  return read_to_end(fd).empty() ? 0 : 1;
+}
+
 PROGRAM(unix_rights_server) {
   int fd = accept_one(atoi(args[0].c_str()));
   Message m = receive(fd);
@@ -467,6 +477,25 @@ TEST("descriptors go along with a connection that nobody with the shim accepts")
   close(listener);
   CHECK_EQ(wait_exit(server), 0);
   CHECK_EQ(wait_exit(client), 0);
+}
+
+TEST("descriptors reach a program that was given the connection by exec") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  int client = unix_connect(name), server = accept_one(listener);
+  pid_t program = spawn_program("unix_rights_holder", {std::to_string(client)}, {client});
+  close(client);
+  for (int i = 0; i < 3; ++i) {
+    Word w("one");
+    send_with(server, "ab", {w.out});
+    close(w.out);
+    Message m = receive(server);
+    CHECK_EQ(m.bytes, "back");
+    CHECK_EQ(m.fds.size(), 2);
+    CHECK_EQ(word_in(m.fds[1]), "three");
+  }
+  close(server);
+  CHECK_EQ(wait_exit(program), 0);
 }
 
 TEST("a child that was forked with the connection gets descriptors") {
