@@ -157,6 +157,8 @@ bool CoordinatorLink::hello(int socket, DomainId wanted) {
 bool CoordinatorLink::welcome(int socket) {
   ReceivedPacket r;
   int error = receive_packet(socket, r, 0);
+  // A forked child may have been told of deaths before it said hello.
+  while (error == 0 && r.packet.type == kPeerGone && keep(r)) error = receive_packet(socket, r, 0);
   const Packet& p = r.packet;
   bool fits = error == 0 && p.type == kWelcome;
   bool accepted = fits && p.version == kProtocolVersion && p.status == 0 && r.fd_count >= 3;
@@ -204,6 +206,7 @@ bool CoordinatorLink::ensure() {
     int socket = reserved_;
     reserved_ = -1;
     if (hello(socket, self_)) return true;
+    watch_socket(-1);
     close_own(socket);
     was_connected_ = true;  // by our parent: the next coordinator hears of what we inherited
     return false;
@@ -246,8 +249,13 @@ void CoordinatorLink::check_lost() {
   }
 }
 
+bool CoordinatorLink::is_called() const {
+  char byte;
+  return reserved_ >= 0 && (kernel::recv(reserved_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN);
+}
+
 void CoordinatorLink::try_again() {
-  if (socket_ >= 0 || !was_connected_) return;
+  if (socket_ >= 0 || (!was_connected_ && !is_called())) return;
   last_try_ns_ = 0;
   (void)ensure();
 }
@@ -502,7 +510,7 @@ void CoordinatorLink::become_child() {
   was_connected_ = false;
   last_try_ns_ = 0;
   sleeping_ = accepting_ = 0;
-  watch_socket(-1);
+  watch_socket(reserved_);  // deaths are told there, also before we have said hello
   stop_watching();
 }
 

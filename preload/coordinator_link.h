@@ -78,7 +78,9 @@ class CoordinatorLink {
 
   // Looks whether the coordinator went away.
   void check_lost();
-  // After it did: whether it is back. Then everything is announced again.
+  // In a forked child that has not said hello yet: whether the coordinator has something to say.
+  bool is_called() const;
+  // After that, or after it went away: whether it is there. Then everything is announced again.
   void try_again();
 
   const shm::Directory* directory() const { return directory_; }

@@ -500,6 +500,14 @@ void Peers::become_child() {
   gone_ = 0;
   waiting.become_child();
   readers_.store(0, std::memory_order_relaxed);  // one thread
+  hear_of_the_dead();
+}
+
+// Who died before we were known to the coordinator: nobody tells us.
+void Peers::hear_of_the_dead() {
+  const Directory* d = coordinator.directory();
+  for (uint32_t i = 0; d != nullptr && i < count(); ++i)
+    if (!pairs_[i]->gone && pairs_[i]->twin == nullptr && !d->is_alive(pairs_[i]->peer())) peer_gone(pairs_[i]->peer());
 }
 
 }  // namespace sluice::preload

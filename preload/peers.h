@@ -86,6 +86,7 @@ class Peers {
   void peer_region(ReceivedPacket& r);
   void peer_gone(shm::DomainId who);
   void hear();
+  void hear_of_the_dead();
   void news(Pair& p, uint32_t slot);
   void scan(Pair& p);
   void sweep();

@@ -135,6 +135,7 @@ class CoordinatorCore {
   void forget_admissions_of_the_dead();
 
   void inherit_listeners(DomainId child, DomainId parent);
+  bool hears(DomainId domain) const;
   void tell_neighbours(DomainId dead);
   void tell(DomainId neighbour, DomainId dead);
 

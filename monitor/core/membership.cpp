@@ -76,10 +76,15 @@ void CoordinatorCore::remove(DomainId domain) {
   tell_neighbours(domain);
 }
 
+// A forked child has its parent's connections before it has said a word.
+bool CoordinatorCore::hears(DomainId domain) const {
+  return domains_.is(domain, Presence::kPresent) || domains_.is(domain, Presence::kReserved);
+}
+
 void CoordinatorCore::tell_neighbours(DomainId dead) {
   if (domains_[dead].tell_everyone) {
     for (DomainId d = shm::kCoordinator + 1; d < shm::kMaxDomains; ++d)
-      if (domains_.is(d, Presence::kPresent)) actions_->gone(d, dead);
+      if (hears(d)) actions_->gone(d, dead);
   }
   while (DomainId neighbour = adjacency_.take_neighbour(dead)) tell(neighbour, dead);
 }
@@ -87,7 +92,7 @@ void CoordinatorCore::tell_neighbours(DomainId dead) {
 void CoordinatorCore::tell(DomainId neighbour, DomainId dead) {
   Domain& n = domains_[neighbour];
   bool told = domains_[dead].tell_everyone;
-  if (n.presence == Presence::kPresent && !told) actions_->gone(neighbour, dead);
+  if (hears(neighbour) && !told) actions_->gone(neighbour, dead);
   // Nobody is left who knows the expected one.
   if (n.presence != Presence::kExpected || adjacency_.degree(neighbour) != 0) return;
   n.presence = Presence::kAbsent;

@@ -252,6 +252,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   if (coordinator.has_packets() || theirs == nullptr || is_left_behind_by_peer() || !coordinator.connected() ||
       peers.is_unfinished()) {
     Guard guard(control_lock);
+    if (!ready() && coordinator.is_called()) coordinator.try_again();
     peers.drain();
     attach();
   }

@@ -146,6 +146,14 @@ TEST_CASE_METHOD(World, "a child that inherits connections hears of the deaths i
   CHECK(news() == Told{{parent, peer}, {child, peer}});
 }
 
+TEST_CASE_METHOD(World, "a reserved child hears of deaths before it has said a word") {
+  DomainId parent = process(), peer = process();
+  REQUIRE(core->pair(parent, peer) == 0);
+  DomainId child = core->reserve(parent);
+  core->remove(peer);
+  CHECK(news() == Told{{parent, peer}, {child, peer}});
+}
+
 TEST_CASE_METHOD(World, "a peer hears of the death of a child that shares its connections") {
   DomainId parent = process(), peer = process();
   REQUIRE(core->pair(parent, peer) == 0);
