@@ -10,7 +10,7 @@ from side import Failure, run
 
 def exercise(program, rig):
     side = sides.Side(rig)
-    found = {"native": rig.native, "steps": side.steps, "rates": side.rates}
+    found = {"native": rig.native, "at": time.time(), "steps": side.steps, "rates": side.rates}
     begin = time.monotonic()
     try:
         program.exercise(side)

@@ -13,7 +13,8 @@ Written by `tests/run --apps=page`; not by hand. Each program ran natively and p
 {machine}
 
 "Same" means that every step did. A throughput is the ratio of one short preloaded run to one short
-native run; what those are worth on a busy machine is in the README's figures. Connections are
+native run on a machine that did other things too, and says little more than the order of magnitude:
+figures are in the README. Connections are
 those that went through shared memory; where some went to the kernel, the reasons (sluice(1)) follow.
 
 """
@@ -37,6 +38,7 @@ DIFFERENCES = """
 comes out differently in two native runs proves nothing either way and is only listed.
 
 """
+SAME_TIME_SECONDS = 1200  # between runs whose throughput may be compared
 COUNTED = {"accelerated_total": ("connection", "connections"), "pipes_total": ("pipe", "pipes"),
            "unix_total": ("AF_UNIX socket", "AF_UNIX sockets")}
 
@@ -109,6 +111,8 @@ def acceleration(program, side):
 
 
 def ratios(native, preloaded):
+    if abs(native.get("at", 0) - preloaded.get("at", 0)) > SAME_TIME_SECONDS:
+        return "-"
     found = []
     for name, (value, unit) in native["rates"].items():
         if name in preloaded["rates"] and value:
