@@ -28,7 +28,7 @@ constexpr option kOptions[] = {
     {"seconds", required_argument, nullptr, 't'},
     {"size", required_argument, nullptr, 'n'},
     {"oneway", no_argument, nullptr, 'o'},
-    {"socketpair", no_argument, nullptr, 'x'},
+    {"socketpair", no_argument, nullptr, 'y'},
     {"peer-cpu", required_argument, nullptr, 'v'},
     {"help", no_argument, nullptr, 'h'},
     {nullptr, 0, nullptr, 0},
@@ -93,7 +93,7 @@ Options parse_options(int argc, char** argv) {
       case 'o':
         options.oneway = true;
         break;
-      case 'x':
+      case 'y':
         options.socketpair = true;
         break;
       case 'v':
