@@ -131,10 +131,15 @@ void on_signal(int number, siginfo_t* info, void* context) {
   leave_wait(context);
   if (info->si_code == SI_SIGIO) info->si_code = poll_code(uint32_t(info->si_band));
   if ((flags & SA_RESETHAND) != 0) reset_handler(number);
+  // After a fault inside the shim (a bad buffer) the handler may jump out and never return: other
+  // signals are not to be deferred for ever.
+  uint32_t depth = deferral.depth;
+  deferral.depth = 0;
   if ((flags & SA_SIGINFO) != 0)
     reinterpret_cast<void (*)(int, siginfo_t*, void*)>(handler)(number, info, context);
   else
     reinterpret_cast<void (*)(int)>(handler)(number);
+  deferral.depth = depth;
 }
 
 }  // namespace

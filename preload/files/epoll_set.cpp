@@ -84,6 +84,11 @@ Interest* EpollSet::find(const File& f, int fd) const {
 
 int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
   if (&f == this) return -EINVAL;
+  epoll_event copied{};  // before the lock: a bad pointer ends here
+  if (op != EPOLL_CTL_DEL && event != nullptr) {
+    copied = *event;
+    event = &copied;
+  }
   Guard guard(control_lock);
   Interest* i = find(f, fd);
   if (op == EPOLL_CTL_ADD && i != nullptr) return -EEXIST;
@@ -299,6 +304,8 @@ int EpollSet::kernel_wait(epoll_event* events, int max, const Deadline& deadline
 
 int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
   if (max <= 0) return -EINVAL;
+  volatile epoll_event& first = events[0];  // likewise
+  first.events = first.events;
   if (forks_seen_ != forks.load(std::memory_order_relaxed)) renew_interest();  // changes only in fork
   uint32_t seen = signal_counts.any;
   for (;;) {
