@@ -1,6 +1,7 @@
 #include "monitor/name_service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -156,19 +157,37 @@ void NameService::give(Client& to, const shm::Packet& packet, int fd) {
   if (to.kept.size() < kMostKept) to.keep(packet, fd);  // a forked child that has not said hello
 }
 
+bool NameService::keep_for(shm::DomainId expected, const shm::Packet& packet, int fd) {
+  std::erase_if(expected_, [this](const auto& e) { return !core_.is_expected(e.first); });  // who died meanwhile
+  std::vector<OutPacket>& kept = expected_[expected];
+  if (kept.size() >= kMostKept) return false;
+  kept.push_back({packet, {}, {}});
+  kept.back().fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return true;
+}
+
+void NameService::came_back(Client& client) {
+  auto kept = expected_.find(client.domain);
+  if (client.doomed || client.stage != Stage::kWelcomed || kept == expected_.end()) return;
+  for (OutPacket& p : kept->second) post_.send(client, p.header, {p.fds[0].get()});
+  expected_.erase(kept);
+}
+
 void NameService::channel(Client& client, InPacket& packet) {
   Client* peer = clients_.by_domain(packet.header.domain);
   bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1;
   bool there = peer != nullptr && !peer->doomed && peer->stage != Stage::kStranger;
-  int error = !sound ? EBADF : !there ? ESRCH : 0;
+  bool expected = peer == nullptr && core_.is_expected(packet.header.domain);
+  int error = !sound ? EBADF : !there && !expected ? ESRCH : 0;
   if (there && peer->stage == Stage::kWelcomed && error == 0) error = core_.pair(client.domain, packet.header.domain);
   if (error == 0) {
     shm::Packet p = packet.header;
     p.domain = client.domain;
     p.status = 0;
+    if (peer == nullptr && !keep_for(packet.header.domain, p, packet.fds[0].get())) error = ESRCH;
     // Also to those that it has forked, who may have the connection without the sender having seen it.
     clients_.for_each([&](Client& c) {
-      if (c.domain != shm::kNobody && !c.doomed && core_.descends(c.domain, peer->domain)) give(c, p, packet.fds[0].get());
+      if (peer != nullptr && c.domain != shm::kNobody && !c.doomed && core_.descends(c.domain, peer->domain)) give(c, p, packet.fds[0].get());
     });
   }
   post_.send(client, make_packet(shm::kChannelPassed, packet.header.domain, 0, 0, error));

@@ -2,6 +2,9 @@
 // descriptors that prove what their senders say.
 #pragma once
 
+#include <unordered_map>
+#include <vector>
+
 #include "monitor/name_table.h"
 #include "monitor/registrar.h"
 
@@ -15,11 +18,14 @@ class NameService {
   void listen(Client& client, InPacket& packet);
   void name(Client& client, InPacket& packet);
   void channel(Client& client, InPacket& packet);
+  // After its hello: what was sent to it while it had not come back from the last coordinator.
+  void came_back(Client& client);
 
  private:
   int open_listener(const Client& client, InPacket& packet, core::ListenerId& id);
   int identify(const Client& client, InPacket& packet, Name& name);
   void give(Client& to, const shm::Packet& packet, int fd);
+  bool keep_for(shm::DomainId expected, const shm::Packet& packet, int fd);
   core::ListenerId find(const Client& client, const InPacket& packet);
   uint64_t netns_of(const Client& client) const { return core_.domain(client.domain).identity.netns; }
 
@@ -27,6 +33,7 @@ class NameService {
   core::CoordinatorCore& core_;
   Post& post_;
   NameTable& names_;
+  std::unordered_map<shm::DomainId, std::vector<OutPacket>> expected_;
 };
 
 }  // namespace sluice::monitor

@@ -74,7 +74,8 @@ void Packets::dispatch(Client& client, InPacket& packet) {
   bool is_understood = packet.header.version == shm::kProtocolVersion;
   if (type == shm::kHello) {
     if (client.stage == Stage::kReserved && packet.pid != 0) client.pid = packet.pid;
-    return registrar_.hello(client, packet);
+    registrar_.hello(client, packet);
+    return name_service_.came_back(client);
   }
   if (TextService::serves(type)) return texts_.answer(client, packet.header);
   if (!is_understood) return clients_.doom(client);

@@ -65,9 +65,14 @@ Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ?
 
 Channels* create_channels() { return pool.create(); }
 
+void close_sending(Channels& c) {
+  close_own(c.out);
+  close_own(c.far);
+  c.out = c.far = -1;
+}
+
 void destroy_channels(Channels* c) {
-  close_own(c->out);
-  close_own(c->far);
+  close_sending(*c);
   for (int fd : c->in) close_own(fd);
   pool.destroy(c);
 }

@@ -40,6 +40,7 @@ struct Channels {
 };
 
 Channels* create_channels();
+void close_sending(Channels& c);  // nothing more is sent, or sent again elsewhere
 void destroy_channels(Channels* c);
 
 // Whether an end that came from a peer is one.

@@ -606,6 +606,8 @@ void TcpSocket::let_go() {
   sleep_wake_fence();
   wake_peer(kWantsBytes | kWantsSpace);
   push_news();
+  // What is under way is the peer's: if it dies, nothing of ours is to keep that open.
+  if (channels != nullptr && (!initiator || was_accepted())) close_sending(*channels);
   (void)wind_up();
 }
 
