@@ -18,6 +18,7 @@ namespace {
 constexpr unsigned long kOpenFile = 0x89e0;  // SIOCUNIXFILE of <linux/un.h>
 constexpr int kMostGroups = 1024;
 constexpr std::size_t kMostKept = 64;
+constexpr std::size_t kMostExpected = 16;  // domains for which something is kept: descriptors are few
 
 int int_option(int fd, int name) {
   int value = -1;
@@ -159,10 +160,12 @@ void NameService::give(Client& to, const shm::Packet& packet, int fd) {
 
 bool NameService::keep_for(shm::DomainId expected, const shm::Packet& packet, int fd) {
   std::erase_if(expected_, [this](const auto& e) { return !core_.is_expected(e.first); });  // who died meanwhile
+  if (!expected_.contains(expected) && expected_.size() >= kMostExpected) return false;
   std::vector<OutPacket>& kept = expected_[expected];
-  if (kept.size() >= kMostKept) return false;
+  Descriptor copy(kept.size() < kMostKept ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1);
+  if (!copy) return false;
   kept.push_back({packet, {}, {}});
-  kept.back().fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  kept.back().fds.push_back(std::move(copy));
   return true;
 }
 

@@ -208,6 +208,18 @@ bool settle_pipes(const pollfd* fds, nfds_t count) {
     if (pipe_at(fds[i].fd) != nullptr && (fds[i].events & (POLLIN | POLLRDNORM)) != 0) all &= settle_polled(fds[i].fd);
   return all;
 }
+// Some have bytes that could not be moved into the kernel's pipe: these are readable now.
+int poll_unsettled(pollfd* fds, nfds_t count) {
+  int n = poll_files(fds, count, Deadline::in_ms(0), nullptr);
+  if (n < 0) return n;
+  for (nfds_t i = 0; i < count; ++i) {
+    PipeReference p(fds[i].fd);
+    if (p.get() == nullptr || p.get()->writes || p.get()->in_ring() == 0) continue;
+    n += fds[i].revents == 0 && (fds[i].events & (POLLIN | POLLRDNORM)) != 0;
+    fds[i].revents |= short(fds[i].events & (POLLIN | POLLRDNORM));
+  }
+  return n;
+}
 void settle_pipes(int count, const fd_set* r) {
   for (int fd = 0; fd < count && fd < int(pipe_ends.high_water()); ++fd)
     if (has(r, fd) && pipe_at(fd) != nullptr) (void)settle_polled(fd);
@@ -217,14 +229,14 @@ void settle_pipes(int count, const fd_set* r) {
 
 INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
   be_ready();
-  if (any_pipes && !settle_pipes(fds, count)) timeout = 0;
+  if (any_pipes && !settle_pipes(fds, count)) return poll_unsettled(fds, count);
   if (!any_ours(fds, count)) return libc.poll(fds, count, timeout);
   return poll_files(fds, count, Deadline::in_ms(timeout), nullptr);
 }
 
 INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
-  if (any_pipes) (void)settle_pipes(fds, count);
+  if (any_pipes && !settle_pipes(fds, count)) return poll_unsettled(fds, count);
   if (!any_ours(fds, count)) return libc.ppoll(fds, count, timeout, mask);
   return poll_files(fds, count, Deadline::in(timeout), mask);
 }
