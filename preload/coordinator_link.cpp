@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 
 #include "preload/descriptor_table.h"
@@ -27,66 +26,8 @@ namespace {
 
 constexpr uint64_t kRetryNs = 10'000'000;
 constexpr int64_t kReplyMs = 500;
-
-void put_control(msghdr& m, char* control, int type, const void* data, size_t bytes) {
-  auto* c = reinterpret_cast<cmsghdr*>(control + m.msg_controllen);
-  c->cmsg_level = SOL_SOCKET;
-  c->cmsg_type = type;
-  c->cmsg_len = CMSG_LEN(bytes);
-  memcpy(CMSG_DATA(c), data, bytes);
-  m.msg_control = control;
-  m.msg_controllen += CMSG_SPACE(bytes);
-}
-
-// `who`: as what we send it, which the kernel checks; null: as what we are.
-int send_packet(int socket, const Packet& p, const int* fds, int count, const ucred* who = nullptr,
-                const NameBody* body = nullptr) {
-  iovec iov[2] = {{const_cast<Packet*>(&p), sizeof p}, {const_cast<NameBody*>(body), sizeof *body}};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))] = {};
-  msghdr m{};
-  m.msg_iov = iov;
-  m.msg_iovlen = body != nullptr ? 2 : 1;
-  if (count > 0) put_control(m, control, SCM_RIGHTS, fds, size_t(count) * sizeof(int));
-  if (who != nullptr) put_control(m, control, SCM_CREDENTIALS, who, sizeof *who);
-  ssize_t n;
-  do n = kernel::sendmsg(socket, &m, MSG_NOSIGNAL);
-  while (n < 0 && errno == EINTR);
-  return n < 0 ? -errno : 0;
-}
-
-// 0, or -errno (-ENOTCONN at the end). Descriptors arrive at high numbers.
-int receive_packet(int socket, ReceivedPacket& out, int flags) {
-  iovec iov[2] = {{&out.packet, sizeof out.packet}, {&out.body, sizeof out.body}};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))];
-  msghdr m{};
-  m.msg_iov = iov;
-  m.msg_iovlen = 2;
-  m.msg_control = control;
-  m.msg_controllen = sizeof control;
-  out.fd_count = 0;
-  RaisedLimit raised;
-  ssize_t n;
-  do n = kernel::recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
-  while (n < 0 && errno == EINTR);
-  if (n < 0) return -errno;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    int count = int((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    for (int i = 0; i < count && out.fd_count < kMaxPacketFds; ++i) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(c) + size_t(i) * sizeof(int), sizeof fd);
-      out.fds[out.fd_count++] = move_high(fd);
-    }
-  }
-  if (n == 0) return -ENOTCONN;
-  out.has_body = n == ssize_t(sizeof(Packet) + sizeof(NameBody));
-  bool sound = (n == ssize_t(sizeof(Packet)) || out.has_body) && out.packet.magic == kMagic;
-  return sound ? 0 : -EPROTO;
-}
-
-Packet make_packet(uint16_t type, DomainId domain, uint32_t value = 0, uint32_t value2 = 0) {
-  return {kMagic, kProtocolVersion, type, 0, domain, value, value2, 0};
-}
+// Whoever did not answer and has done nothing since is not asked again for so long.
+constexpr uint64_t kStallNs = 2'000'000'000;
 
 void limit_waits(int socket) {
   timeval limit{1, 0};
@@ -151,14 +92,15 @@ bool CoordinatorLink::hello(int socket, DomainId wanted) {
   if (fds[0] < 0) return false;
   int sent = send_packet(socket, make_packet(kHello, wanted), fds, 2);
   close_own(fds[0]);
-  return sent == 0 && welcome(socket);
+  return sent == 0;
 }
 
-bool CoordinatorLink::welcome(int socket) {
+CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   ReceivedPacket r;
-  int error = receive_packet(socket, r, 0);
+  int error = receive_packet(socket, r, flags);
   // A forked child may have been told of deaths before it said hello.
-  while (error == 0 && r.packet.type == kPeerGone && keep(r)) error = receive_packet(socket, r, 0);
+  while (error == 0 && r.packet.type == kPeerGone && keep(r)) error = receive_packet(socket, r, flags);
+  if (error == -EAGAIN) return Answer::kNotYet;
   const Packet& p = r.packet;
   bool fits = error == 0 && p.type == kWelcome;
   bool accepted = fits && p.version == kProtocolVersion && p.status == 0 && r.fd_count >= 3;
@@ -181,17 +123,19 @@ bool CoordinatorLink::welcome(int socket) {
   }
   for (int i = 0; i < r.fd_count; ++i)
     if (!(accepted && i == 2)) close_own(r.fds[i]);
-  if (!accepted) return false;
+  if (!accepted) return Answer::kNo;
   requests_ = MessageProducer(&client_->requests, &this->replies()->requests_head);
   shared_requests_ = SharedProducer(shared_queue_, &client_->claim, self_);
   replies_ring_ = MessageConsumer(&this->replies()->replies, &client_->replies_head);
   packets_taken_ = 0;
+  stalled_until_ns_ = 0;
+  unsent_.clear();
   socket_ = socket;
   ++incarnation_;
   was_connected_ = true;
   stop_watching();
   watch_socket(socket);
-  return true;
+  return Answer::kYes;
 }
 
 bool CoordinatorLink::ensure() {
@@ -202,28 +146,44 @@ bool CoordinatorLink::ensure() {
   }
   if (socket_ >= 0) return true;
   if (!enabled()) return false;
+  if (asked_.socket >= 0) return settle(MSG_DONTWAIT);
   if (reserved_ >= 0) {  // a forked child: its socket was opened by its parent
-    int socket = reserved_;
+    asked_ = {reserved_, false, true};
     reserved_ = -1;
-    if (hello(socket, self_)) return true;
-    watch_socket(-1);
-    close_own(socket);
-    was_connected_ = true;  // by our parent: the next coordinator hears of what we inherited
+  } else {
+    if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
+    last_try_ns_ = now;
+    int socket;
+    if (!connect_socket(socket)) return false;
+    asked_ = {socket, was_connected_, false};
+    // What we have said to listen on, and hold, is of the namespace that we were in.
+    if (namespace_ != 0 && namespace_of(socket) != namespace_) return give_up_asking();
+  }
+  return hello(asked_.socket, self_) ? settle(0) : give_up_asking();
+}
+
+// Takes the answer to kHello. If it does not come in time the coordinator is stopped, or very busy:
+// then it is looked for now and then, and sleepers are woken when it has come.
+bool CoordinatorLink::settle(int flags) {
+  Answer answer = welcome(asked_.socket, flags);
+  if (answer == Answer::kNo) return give_up_asking();
+  if (answer == Answer::kNotYet) {
+    if (flags == 0) watch_socket(asked_.socket);
+    asked_.again = true;  // there may be more to say by then
     return false;
   }
-  if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
-  last_try_ns_ = now;
-  int socket;
-  if (!connect_socket(socket)) return false;
-  bool again = was_connected_;
-  // What we have said to listen on, and hold, is of the namespace that we were in.
-  bool moved = namespace_ != 0 && namespace_of(socket) != namespace_;
-  if (moved || !hello(socket, self_)) {
-    close_own(socket);
-    return false;
-  }
+  bool again = asked_.again;
+  asked_ = {};
   if (again) peers.announce_all();
   return true;
+}
+
+bool CoordinatorLink::give_up_asking() {
+  watch_socket(-1);
+  close_own(asked_.socket);
+  was_connected_ |= asked_.by_parent;  // the next coordinator hears of what we inherited
+  asked_ = {};
+  return false;
 }
 
 void CoordinatorLink::lose() {
@@ -251,13 +211,36 @@ void CoordinatorLink::check_lost() {
 
 bool CoordinatorLink::is_called() const {
   char byte;
-  return reserved_ >= 0 && (kernel::recv(reserved_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN);
+  int socket = asked_.socket >= 0 ? asked_.socket : reserved_;
+  return socket >= 0 && (kernel::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN);
 }
 
 void CoordinatorLink::try_again() {
   if (socket_ >= 0 || (!was_connected_ && !is_called())) return;
   last_try_ns_ = 0;
   (void)ensure();
+}
+
+// ---- requests -----------------------------------------------------------------------------
+
+// Each grows with what the coordinator does.
+uint64_t CoordinatorLink::progress() const {
+  const ReplyRegion& r = *replies();
+  return r.requests_head.load(std::memory_order_acquire) + r.doorbell.load(std::memory_order_acquire) +
+         r.packets.load(std::memory_order_acquire);
+}
+
+void CoordinatorLink::note_stall() {
+  if (socket_ < 0) return;
+  stalled_until_ns_ = now_ns() + kStallNs;
+  stalled_at_ = progress();
+}
+
+bool CoordinatorLink::is_stalled() {
+  if (stalled_until_ns_ == 0) return false;
+  if (progress() == stalled_at_ && now_ns() < stalled_until_ns_) return true;
+  stalled_until_ns_ = 0;
+  return false;
 }
 
 bool CoordinatorLink::push(const Message& m) {
@@ -271,16 +254,24 @@ bool CoordinatorLink::push(const Message& m) {
   return true;
 }
 
+bool CoordinatorLink::send_unsent() {
+  while (!unsent_.empty()) {
+    if (socket_ < 0 || !push(unsent_.first())) return false;
+    unsent_.remove_first();
+  }
+  return true;
+}
+
 void CoordinatorLink::post(const Message& m) {
   if (socket_ < 0) return;
-  Deadline deadline = Deadline::in_ms(kReplyMs);
-  while (!push(m) && !deadline.passed()) sched_yield();
+  if (!send_unsent() || !push(m)) unsent_.add(m);
 }
 
 int CoordinatorLink::call(Message& m) {
   if (!ensure()) return -ENOTCONN;
+  if (is_stalled() || !send_unsent()) return -ETIMEDOUT;
   m.id = next_id_++;
-  if (!push(m)) return -ETIMEDOUT;
+  if (!push(m)) return note_stall(), -ETIMEDOUT;
   Deadline deadline = Deadline::in_ms(kReplyMs);
   for (uint32_t spins = 0;; ++spins) {
     const ReplyRegion* region = replies();
@@ -291,7 +282,7 @@ int CoordinatorLink::call(Message& m) {
       m = reply;
       return -int(reply.status);
     }
-    if (deadline.passed()) return -ETIMEDOUT;
+    if (deadline.passed()) return note_stall(), -ETIMEDOUT;
     if (spins < 20) {
       sched_yield();
       continue;
@@ -308,12 +299,13 @@ bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
     int error = receive_packet(socket_, out, 0);
     if (error != 0) {
       if (error == -ENOTCONN || error == -ECONNRESET) lose();
+      else note_stall();
       return false;
     }
     ++packets_taken_;
     if (out.packet.type == type) return true;
     if (!keep(out)) {  // what is lost here is sent again when we come back
-      for (int i = 0; i < out.fd_count; ++i) close_own(out.fds[i]);
+      out.close_all();
       lose();
       return false;
     }
@@ -345,16 +337,24 @@ bool CoordinatorLink::take_packet(ReceivedPacket& out) {
   return error == 0;
 }
 
-int CoordinatorLink::exchange_region(DomainId peer, uint32_t generation, int region, uint32_t& peer_pid) {
-  if (socket_ < 0) return -ENOTCONN;
-  int error = send_packet(socket_, make_packet(kRegion, peer, generation), &region, 1);
+// A question and its answer. After one that did not come in time all that comes is taken first, or it
+// would be taken for the answer to a later question.
+int CoordinatorLink::ask(const Packet& question, const int* fds, int count, uint16_t answer_type, ReceivedPacket& r,
+                         const ucred* who, const NameBody* body) {
+  if (socket_ < 0 || is_stalled() || !send_unsent()) return -ENOTCONN;
+  if (out_of_step_ && !sync()) return -ENOTCONN;
+  out_of_step_ = false;
+  int error = send_packet(socket_, question, fds, count, who, body);
   if (error != 0) return error;
+  out_of_step_ = !wait_for_packet(answer_type, r);
+  return out_of_step_ ? -ENOTCONN : -int(r.packet.status);
+}
+
+int CoordinatorLink::exchange_region(DomainId peer, uint32_t generation, int region, uint32_t& peer_pid) {
   ReceivedPacket r;
-  if (!wait_for_packet(kPeer, r)) return -ENOTCONN;
-  if (r.packet.status != 0 || r.fd_count < 1 || r.packet.domain != peer) {
-    for (int i = 0; i < r.fd_count; ++i) close_own(r.fds[i]);
-    return r.packet.status != 0 ? -int(r.packet.status) : -EPROTO;
-  }
+  int error = ask(make_packet(kRegion, peer, generation), &region, 1, kPeer, r);
+  if (error == 0 && (r.fd_count != 1 || r.packet.domain != peer)) error = -EPROTO;
+  if (error != 0) return r.close_all(), error;
   peer_pid = r.packet.value;
   return r.fds[0];
 }
@@ -362,22 +362,16 @@ int CoordinatorLink::exchange_region(DomainId peer, uint32_t generation, int reg
 int64_t CoordinatorLink::announce_name(int listening, int file, int backlog, bool only_holder) {
   if (!ensure()) return -ENOTCONN;
   int fds[2] = {listening, file};
-  Packet p = make_packet(kListenName, self_, uint32_t(backlog), only_holder);
-  int error = send_packet(socket_, p, fds, file >= 0 ? 2 : 1);
   ReceivedPacket r;
-  if (error != 0) return error;
-  if (!wait_for_packet(kListening, r)) return -ENOTCONN;
-  return r.packet.status != 0 ? -int64_t{r.packet.status} : int64_t{r.packet.value};
+  int error = ask(make_packet(kListenName, self_, uint32_t(backlog), only_holder), fds, file >= 0 ? 2 : 1, kListening, r);
+  return error != 0 ? error : int64_t{r.packet.value};
 }
 
 int CoordinatorLink::ask_name(int file, const ucred& who, NameBody& body) {
   if (!ensure()) return -ENOTCONN;
-  Packet p = make_packet(kName, self_);
-  int error = file >= 0 ? send_packet(socket_, p, &file, 1, &who) : send_packet(socket_, p, nullptr, 0, &who, &body);
   ReceivedPacket r;
+  int error = ask(make_packet(kName, self_), &file, file >= 0 ? 1 : 0, kNamed, r, &who, file >= 0 ? nullptr : &body);
   if (error != 0) return error;
-  if (!wait_for_packet(kNamed, r)) return -ENOTCONN;
-  if (r.packet.status != 0) return -int(r.packet.status);
   if (!r.has_body || r.body.name_bytes > sizeof r.body.name) return -EPROTO;
   body = r.body;
   return 0;
@@ -385,43 +379,25 @@ int CoordinatorLink::ask_name(int file, const ucred& who, NameBody& body) {
 
 int CoordinatorLink::pass_channel(DomainId peer, uint32_t generation, uint32_t slot, uint32_t slot_generation, int end) {
   if (!ensure()) return -ENOTCONN;
-  Packet p = make_packet(kChannel, peer, generation, slot);
-  p.reserved = slot_generation;
-  int error = send_packet(socket_, p, &end, 1);
   ReceivedPacket r;
-  if (error != 0) return error;
-  if (!wait_for_packet(kChannelPassed, r)) return -ENOTCONN;
-  return -int(r.packet.status);
+  return ask(make_packet(kChannel, peer, generation, slot, slot_generation), &end, 1, kChannelPassed, r);
 }
 
 void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t peer_pid) {
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kAnnouncePair, peer, generation, peer_pid), nullptr, 0);
 }
 
-int CoordinatorLink::ask(const Packet& question, const int* fds, int count, ReceivedPacket& r) {
-  if (socket_ < 0 || (out_of_step_ && !sync())) return -ENOTCONN;
-  out_of_step_ = false;
-  int error = send_packet(socket_, question, fds, count);
-  if (error != 0) return error;
-  out_of_step_ = !wait_for_packet(question.type, r);
-  return out_of_step_ ? -ENOTCONN : -int(r.packet.status);
-}
-
 int CoordinatorLink::open_passing(const PairHeader& h, bool met, const int* fds, int count, uint32_t& number) {
-  Packet p = make_packet(kPass, h.reader, h.generation, h.writer);
-  p.reserved = met;
   ReceivedPacket r;
-  int error = ask(p, fds, count, r);
+  int error = ask(make_packet(kPass, h.reader, h.generation, h.writer, met), fds, count, kPass, r);
   if (error == 0) number = r.packet.value;
   return error;
 }
 
 int CoordinatorLink::deposit(uint32_t number, uint32_t slot, uint32_t generation, const int* ends, bool watched,
                              uint32_t& ticket, DomainId& stand_in) {
-  Packet p = make_packet(kDeposit, watched, number, slot);
-  p.reserved = generation;
   ReceivedPacket r;
-  int error = ask(p, ends, 2, r);
+  int error = ask(make_packet(kDeposit, watched, number, slot, generation), ends, 2, kDeposit, r);
   if (error != 0) return error;
   stand_in = r.packet.domain;
   ticket = r.packet.value;
@@ -430,12 +406,12 @@ int CoordinatorLink::deposit(uint32_t number, uint32_t slot, uint32_t generation
 
 int CoordinatorLink::carry(uint32_t ticket) {
   ReceivedPacket r;
-  return ask(make_packet(kCarry, self_, ticket), nullptr, 0, r);
+  return ask(make_packet(kCarry, self_, ticket), nullptr, 0, kCarry, r);
 }
 
 int CoordinatorLink::claim(int end, ReceivedPacket& out) {
   out.fd_count = 0;
-  return ask(make_packet(kClaim, self_), &end, 1, out);
+  return ask(make_packet(kClaim, self_), &end, 1, kClaim, out);
 }
 
 void CoordinatorLink::offer_again(DomainId peer, uint32_t generation, int region) {
@@ -500,9 +476,11 @@ void CoordinatorLink::become_child() {
   client_ = nullptr;
   if (replies() != nullptr) munmap(const_cast<ReplyRegion*>(replies()), kReplyBytes);
   replies_.store(nullptr, std::memory_order_release);
-  for (uint32_t i = 0; i < waiting_count_; ++i)
-    for (int k = 0; k < waiting_[i].fd_count; ++k) close_own(waiting_[i].fds[k]);
+  for (uint32_t i = 0; i < waiting_count_; ++i) waiting_[i].close_all();
   waiting_count_ = 0;
+  close_own(asked_.socket);
+  asked_ = {};
+  unsent_.clear();
   self_ = child_id_;
   reserved_ = child_;
   child_ = -1;

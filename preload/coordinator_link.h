@@ -2,25 +2,16 @@
 // the replies. Everything under control_lock.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <cstdint>
 
+#include "preload/packets.h"
+#include "preload/unsent.h"
 #include "shm/layout.h"
 #include "shm/message_ring.h"
-#include "shm/protocol.h"
 #include "shm/region.h"
 #include "shm/shared_queue.h"
 
 namespace sluice::preload {
-
-struct ReceivedPacket {
-  shm::Packet packet;
-  int fds[shm::kMaxPacketFds];
-  int fd_count;
-  shm::NameBody body;
-  bool has_body;
-};
 
 class CoordinatorLink {
  public:
@@ -37,10 +28,13 @@ class CoordinatorLink {
   shm::Protect protect() const { return protect_; }
 
   // Sends a request and waits for its reply, which replaces `m`. 0, or -errno: the reply's
-  // status, or -ENOTCONN, -ETIMEDOUT.
+  // status, or -ENOTCONN, -ETIMEDOUT. At once while the coordinator has not answered another one.
   [[nodiscard]] int call(shm::Message& m);
-  // Sends a request that has no reply.
+  // Sends a request that has no reply; later, if the queue is full.
   void post(const shm::Message& m);
+  // Whether there is something to be sent later. Who sleeps then comes again soon, to send_unsent().
+  bool has_unsent() const { return !unsent_.empty(); }
+  bool send_unsent();
 
   // Hands out a region of ours for `peer`; returns the peer's bell or -errno.
   [[nodiscard]] int exchange_region(shm::DomainId peer, uint32_t generation, int region, uint32_t& peer_pid);
@@ -78,7 +72,8 @@ class CoordinatorLink {
 
   // Looks whether the coordinator went away.
   void check_lost();
-  // In a forked child that has not said hello yet: whether the coordinator has something to say.
+  // While it is not connected(): whether the coordinator has something to say, as an answer that was
+  // late, or to a forked child that has not said hello yet.
   bool is_called() const;
   // After that, or after it went away: whether it is there. Then everything is announced again.
   void try_again();
@@ -113,19 +108,32 @@ class CoordinatorLink {
  private:
   bool connect_socket(int& socket);
   bool hello(int socket, shm::DomainId wanted);
-  bool welcome(int socket);
+  enum class Answer : uint8_t { kYes, kNo, kNotYet };
+  Answer welcome(int socket, int flags);
+  bool settle(int flags);
+  bool give_up_asking();
+  uint64_t progress() const;
+  void note_stall();
+  bool is_stalled();
   void lose();
   int client_region();
   void tell_sleeping();
   bool push(const shm::Message& m);
   bool wait_for_packet(uint16_t type, ReceivedPacket& out);
-  int ask(const shm::Packet& question, const int* fds, int count, ReceivedPacket& answer);
+  [[nodiscard]] int ask(const shm::Packet& question, const int* fds, int count, uint16_t answer_type, ReceivedPacket& answer,
+                        const ucred* who = nullptr, const shm::NameBody* body = nullptr);
   [[nodiscard]] bool keep(const ReceivedPacket& p);
 
   char directory_path_[108 - 32] = {};
   int socket_ = -1;
   int reserved_ = -1;  // of a forked child that has not registered yet
   int child_ = -1;     // of the child that is being forked
+  // kHello has been said there, and the answer is still to come.
+  struct Asked {
+    int socket = -1;
+    bool again = false;      // everything is to be announced afterwards
+    bool by_parent = false;  // the parent has opened it
+  } asked_;
   shm::DomainId self_ = shm::kNobody;
   shm::DomainId child_id_ = shm::kNobody;
   bool shared_mode_ = false;
@@ -145,6 +153,9 @@ class CoordinatorLink {
   uint32_t next_id_ = 1;
   uint64_t last_try_ns_ = 0;
   uint64_t last_check_ns_ = 0;
+  uint64_t stalled_until_ns_ = 0;  // 0: it answers
+  uint64_t stalled_at_ = 0;        // progress() then
+  Unsent unsent_;
   uint32_t incarnation_ = 0;
   bool was_connected_ = false;
   bool warned_ = false;

@@ -113,7 +113,8 @@ Deadline Waiting::look(uint32_t accepting) {
     }
     report(*s);
   }
-  if (accepting != 0 && idle_at(accepting)) until = until.or_earlier(Deadline::in_ms(kAgainMs));
+  bool again = accepting != 0 && idle_at(accepting);
+  if (again || !coordinator.send_unsent()) until = until.or_earlier(Deadline::in_ms(kAgainMs));
   return until;
 }
 

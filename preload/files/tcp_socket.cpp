@@ -232,7 +232,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       uint32_t value = peer->doorbell.load(std::memory_order_acquire);
       sleep_wake_fence();
       Deadline until = deadline;
-      if (preload::waiting.any_new()) {  // other connections of this process
+      if (preload::waiting.any_new() || coordinator.has_unsent()) {  // other connections of this process
         Guard guard(control_lock);
         peers.drain();
         until = deadline.or_earlier(preload::waiting.look(0));
