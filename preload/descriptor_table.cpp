@@ -3,15 +3,15 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include <iterator>
-
 #include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/stdio_tables.h"
 
 namespace sluice::preload {
 
-constinit DescriptorTable descriptors;
+constinit DescriptorTable descriptors(kKnownFile);
+std::atomic<uint8_t> known_descriptors[kMaxDescriptors];
+uint32_t known_limit = 0;
 
 bool DescriptorTable::create() {
   void* p = mmap(nullptr, kMaxDescriptors * sizeof(*entries_), PROT_READ | PROT_WRITE,
@@ -28,12 +28,15 @@ bool DescriptorTable::set(int fd, File* f) {
   f->add_descriptor();
   if (uint32_t(fd) >= high_water_) high_water_ = uint32_t(fd) + 1;
   entries_[fd].store(f, std::memory_order_release);
+  known_descriptors[fd].fetch_or(kind_, std::memory_order_release);
   return true;
 }
 
 File* DescriptorTable::clear(int fd) {
   if (uint32_t(fd) >= limit_) return nullptr;
-  return entries_[fd].exchange(nullptr, std::memory_order_acq_rel);
+  File* f = entries_[fd].exchange(nullptr, std::memory_order_acq_rel);
+  known_descriptors[fd].fetch_and(uint8_t(~(kind_ == kKnownPipe ? kKnownPipe | kKnownChannel : kind_)), std::memory_order_release);
+  return f;
 }
 
 namespace {
@@ -42,7 +45,6 @@ namespace {
 // grows with the highest number in use.
 constexpr int kHighest = 8192;
 constexpr int kRoom = 512;
-std::atomic<uint64_t> own[kMaxDescriptors / 64 / 64];  // descriptors below 16384
 
 }  // namespace
 
@@ -78,18 +80,15 @@ int move_high(int fd) {
 }
 
 void own_descriptor(int fd) {
-  if (uint32_t(fd) / 64 < std::size(own))
-    own[fd / 64].fetch_or(uint64_t{1} << (fd % 64), std::memory_order_relaxed);  // a flag
+  if (uint32_t(fd) < kMaxDescriptors) known_descriptors[fd].fetch_or(kKnownOwn, std::memory_order_relaxed);  // a flag
 }
 
 void disown_descriptor(int fd) {
-  if (uint32_t(fd) / 64 < std::size(own))
-    own[fd / 64].fetch_and(~(uint64_t{1} << (fd % 64)), std::memory_order_relaxed);  // a flag
+  if (uint32_t(fd) < kMaxDescriptors) known_descriptors[fd].fetch_and(uint8_t(~kKnownOwn), std::memory_order_relaxed);  // a flag
 }
 
 bool is_own_descriptor(int fd) {
-  return uint32_t(fd) / 64 < std::size(own) &&
-         (own[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1);  // a flag
+  return uint32_t(fd) < kMaxDescriptors && (known_descriptors[fd].load(std::memory_order_relaxed) & kKnownOwn) != 0;  // a flag
 }
 
 void close_own(int fd) {

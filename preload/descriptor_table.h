@@ -11,8 +11,32 @@ namespace sluice::preload {
 // page of it costs memory once a descriptor in its range is ours, whatever RLIMIT_NOFILE says.
 inline constexpr uint32_t kMaxDescriptors = 1u << 20;
 
+// What the shim knows of each descriptor, in one byte: a call on one of which it knows nothing, which is
+// most calls of most programs, costs one look.
+enum Known : uint8_t {
+  kKnownFile = 1,     // in `descriptors`
+  kKnownPipe = 2,     // in `pipe_ends`
+  kKnownChannel = 4,  // likewise, and it has a channel
+  kKnownOwn = 8,      // the shim's own
+};
+extern std::atomic<uint8_t> known_descriptors[kMaxDescriptors];  // a page of it costs memory once it is written
+// kMaxDescriptors once libc's calls are known, until then 0.
+extern uint32_t known_limit;
+
+inline bool is_kernels_but_for(int fd, unsigned kinds) {
+  if (uint32_t(fd) >= known_limit) return known_limit != 0;  // none, or too high to be ours
+  // Relaxed: whoever may use a descriptor has got its number from whoever made it.
+  return (known_descriptors[fd].load(std::memory_order_relaxed) & ~kinds) == 0;
+}
+// Whether libc's call is to be made at once.
+inline bool is_kernels(int fd) { return is_kernels_but_for(fd, 0); }
+// The same for a call that moves bytes: those of a pipe without a channel are the kernel's.
+inline bool moves_in_kernel(int fd) { return is_kernels_but_for(fd, kKnownPipe); }
+
 class DescriptorTable {
  public:
+  // `kind`: what stands in known_descriptors for an entry here.
+  explicit constexpr DescriptorTable(Known kind) : kind_(kind) {}
   // Reserves the table. False if even that fails: then nothing is accelerated.
   [[nodiscard]] bool create();
 
@@ -40,6 +64,7 @@ class DescriptorTable {
   std::atomic<File*>* entries_ = nullptr;
   uint32_t limit_ = 0;
   uint32_t high_water_ = 0;
+  Known kind_;
 };
 
 extern DescriptorTable descriptors;

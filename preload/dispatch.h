@@ -33,41 +33,46 @@ T finish(T result) {
 // Whether pthread_cancel ends a thread in the call; see cancellation.h.
 enum class Cancellation : uint8_t { kPoint, kNoPoint };
 
-// ours(TcpSocket&) returns a result or -errno; theirs() is libc's call.
-template <class Ours, class Theirs>
-auto on_socket(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancellation::kNoPoint) -> decltype(theirs()) {
-  be_ready();
-  if (descriptors.peek(fd) == nullptr) [[likely]] return theirs();
+// A socket of ours that is what `f` says it has to be, or the kernel's call (kNowTheKernels). Kept out of
+// the way of calls on other descriptors.
+template <class Wanted, class Ours>
+inline ssize_t call_ours(int fd, Wanted&& wanted, Ours&& ours, Cancellation c) {
   if (c == Cancellation::kPoint) cancellation_point();
-  decltype(theirs()) result;
+  ssize_t result = kNowTheKernels;
   {
     FileReference f(fd);
-    if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return theirs();
-    result = decltype(theirs())(ours(static_cast<TcpSocket&>(*f.get())));
+    if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return result;
+    auto& s = static_cast<TcpSocket&>(*f.get());
+    if (wanted(s)) result = ssize_t(ours(s));
   }
+  if (result == kNowTheKernels) return result;
   if (c == Cancellation::kPoint && result == -EINTR) cancellation_point();
   return finish(result);
+}
+
+template <class Wanted, class Ours, class Theirs>
+[[gnu::always_inline]] inline auto dispatch(int fd, Wanted&& wanted, Ours&& ours, Theirs&& theirs, Cancellation c) -> decltype(theirs()) {
+  if (is_kernels(fd)) [[likely]] return theirs();
+  be_ready();
+  ssize_t result = descriptors.peek(fd) != nullptr ? call_ours(fd, wanted, ours, c) : kNowTheKernels;
+  return result == kNowTheKernels ? theirs() : decltype(theirs())(result);
+}
+
+// ours(TcpSocket&) returns a result or -errno; theirs() is libc's call.
+template <class Ours, class Theirs>
+[[gnu::always_inline]] inline auto on_socket(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancellation::kNoPoint) -> decltype(theirs()) {
+  return dispatch(fd, [](TcpSocket&) { return true; }, ours, theirs, c);
 }
 
 // As on_socket, but calls the kernel also for sockets that are not connected through shared
 // memory: it knows what to answer.
 template <class Ours, class Theirs>
-auto on_connection(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancellation::kPoint) -> decltype(theirs()) {
-  be_ready();
-  if (descriptors.peek(fd) == nullptr) [[likely]] return theirs();
-  if (c == Cancellation::kPoint) cancellation_point();
-  decltype(theirs()) result = kNowTheKernels;
-  {
-    FileReference f(fd);
-    if (f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket) {
-      auto& s = static_cast<TcpSocket&>(*f.get());
-      bool reports = c == Cancellation::kPoint && s.error.load(std::memory_order_relaxed) != 0;  // told once
-      if (s.state == TcpState::kConnected || reports) result = decltype(theirs())(ours(s));
-    }
-  }
-  if (result == kNowTheKernels) return theirs();
-  if (c == Cancellation::kPoint && result == -EINTR) cancellation_point();
-  return finish(result);
+[[gnu::always_inline]] inline auto on_connection(int fd, Ours&& ours, Theirs&& theirs, Cancellation c = Cancellation::kPoint) -> decltype(theirs()) {
+  auto wanted = [c](TcpSocket& s) {
+    bool reports = c == Cancellation::kPoint && s.error.load(std::memory_order_relaxed) != 0;  // told once
+    return s.state == TcpState::kConnected || reports;
+  };
+  return dispatch(fd, wanted, ours, theirs, c);
 }
 
 // The same for the end of a pipe that has a channel: ours(PipeEnd&).

@@ -19,6 +19,8 @@ namespace sluice::preload {
 
 // ---- vfork children -----------------------------------------------------------------------
 
+constinit std::atomic<uint32_t> vfork_copies{0};
+
 namespace {
 
 // What vfork children have made of their descriptors: the table is their parent's. There may be
@@ -29,12 +31,11 @@ struct Note {
   File* file;
 };
 constinit Note notes[64];
-std::atomic<uint32_t> next_note{0};
 
 const Note* note_of(int fd) {
   pid_t self = getpid();
   const Note* newest = nullptr;
-  for (uint32_t end = next_note.load(std::memory_order_acquire), i = end > std::size(notes) ? end - uint32_t(std::size(notes)) : 0; i < end; ++i) {
+  for (uint32_t end = vfork_copies.load(std::memory_order_acquire), i = end > std::size(notes) ? end - uint32_t(std::size(notes)) : 0; i < end; ++i) {
     const Note& n = notes[i % std::size(notes)];
     if (n.of.load(std::memory_order_acquire) == self && n.fd == fd) newest = &n;
   }
@@ -44,14 +45,12 @@ const Note* note_of(int fd) {
 }  // namespace
 
 void note_vfork_copy(int fd, File* f) {
-  Note& n = notes[next_note.fetch_add(1, std::memory_order_acq_rel) % std::size(notes)];
+  Note& n = notes[vfork_copies.fetch_add(1, std::memory_order_acq_rel) % std::size(notes)];
   n.of.store(0, std::memory_order_relaxed);  // until it is whole
   n.fd = fd;
   n.file = f;
   n.of.store(getpid(), std::memory_order_release);
 }
-
-bool any_vfork_copies() { return next_note.load(std::memory_order_relaxed) != 0; }  // the caller's own, if any
 
 File* file_at(int fd) {
   const Note* n = in_vfork_child() ? note_of(fd) : nullptr;

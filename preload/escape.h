@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 
 namespace sluice::preload {
@@ -72,7 +73,8 @@ class Departure {
 // A vfork child made `fd` a duplicate of this file; null: something else, or nothing.
 void note_vfork_copy(int fd, File* f);
 // Whether there ever was one: else what the table says of a descriptor is all there is to know.
-bool any_vfork_copies();
+extern std::atomic<uint32_t> vfork_copies;
+inline bool any_vfork_copies() { return vfork_copies.load(std::memory_order_relaxed) != 0; }  // the caller's own, if any
 // The file behind `fd` here, in a vfork child as well.
 File* file_at(int fd);
 

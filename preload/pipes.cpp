@@ -16,7 +16,7 @@ namespace sluice::preload {
 
 using namespace shm;
 
-constinit DescriptorTable pipe_ends;
+constinit DescriptorTable pipe_ends(kKnownPipe);
 constinit bool any_pipes = false;
 
 namespace {
@@ -32,6 +32,13 @@ bool is_pipe(int fd, ino_t& inode) {
   if (libc.fstat(fd, &st) != 0 || !S_ISFIFO(st.st_mode)) return false;
   inode = st.st_ino;
   return true;
+}
+
+// The bytes of this descriptor no longer move in the kernel alone.
+void note_channel(int fd) { known_descriptors[fd].fetch_or(kKnownChannel, std::memory_order_release); }
+
+void set_end(int fd, PipeEnd& p) {
+  if (pipe_ends.set(fd, &p) && p.has_channel()) note_channel(fd);
 }
 
 PipeEnd* create_end(int fd, bool writes, ino_t inode) {
@@ -54,6 +61,8 @@ void attach(PipeEnd& p, ChannelMapping& m) {
   redirect_stdio();
   p.mapping = &m;
   ++m.ends;
+  for (uint32_t fd = 0; fd < pipe_ends.high_water(); ++fd)
+    if (pipe_ends.peek(int(fd)) == &p) note_channel(int(fd));
 }
 
 void create_channel(PipeEnd& reader, int fd) {
@@ -115,7 +124,7 @@ void share_pipe_end(int from, int copy) {
   PipeReference p(from);
   if (p.get() == nullptr || in_vfork_child()) return;
   Guard guard(control_lock);
-  (void)pipe_ends.set(copy, p.get());
+  set_end(copy, *p.get());
 }
 
 void drop_pipe_end(int fd) {
@@ -226,7 +235,7 @@ void attach_ends(ChannelMapping& m) {
     bool writes = (flags & O_ACCMODE) == O_WRONLY;
     if ((flags & O_ACCMODE) == O_RDWR) continue;
     if (ends[writes] != nullptr) {
-      (void)pipe_ends.set(fd, ends[writes]);
+      set_end(fd, *ends[writes]);
     } else if ((ends[writes] = create_end(fd, writes, inode)) != nullptr) {
       attach(*ends[writes], m);
     }

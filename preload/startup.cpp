@@ -34,6 +34,7 @@ void inherit_listeners() {
 __attribute__((constructor)) void start() {
   find_originals();
   if (!descriptors.create()) return;
+  known_limit = kMaxDescriptors;
   const char* directory = getenv("SLUICE_DIR");
   if (directory == nullptr || *directory == 0) return;
   note_environment(directory);

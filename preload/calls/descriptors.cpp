@@ -150,11 +150,14 @@ int do_fcntl(int fd, int command, void* argument) {
   return r;
 }
 
-inline int call_fcntl(int fd, int command, void* argument) {
+// Apart from the wrapper, which then keeps no frame for calls on other descriptors.
+[[gnu::noinline]] int fcntl_ours(int fd, int command, void* argument) {
   be_ready();
-  if (descriptors.peek(fd) == nullptr && pipe_at(fd) == nullptr && !any_vfork_copies()) [[likely]]
-    return libc.fcntl(fd, command, argument);
   return finish(do_fcntl(fd, command, argument));
+}
+
+inline int call_fcntl(int fd, int command, void* argument) {
+  return is_kernels(fd) && !any_vfork_copies() ? libc.fcntl(fd, command, argument) : fcntl_ours(fd, command, argument);
 }
 
 int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
@@ -242,8 +245,8 @@ void let_go_of(int fd) {
 }
 
 INTERPOSE(int, close, (int fd)) {
+  if (is_kernels(fd)) [[likely]] return libc.close(fd);
   be_ready();
-  if (descriptors.peek(fd) == nullptr && !is_own_descriptor(fd) && pipe_at(fd) == nullptr) [[likely]] return libc.close(fd);
   return finish(close_one(fd));
 }
 

@@ -29,33 +29,35 @@ int control_ours(int epfd, int op, int fd, File& f, epoll_event* event) {
   return r;
 }
 
-template <class Kernel>
-int wait(int epfd, epoll_event* events, int max, Deadline (*deadline)(const void*), const void* timeout,
-         const sigset_t* mask, Kernel&& kernel) {
-  be_ready();
+// For a set that has something of ours, or that a waker has woken. kNowTheKernels: it is none.
+[[gnu::noinline]] int wait_ours(int epfd, epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
+  cancellation_point();
+  int n;
+  {
+    FileReference f(epfd);
+    EpollSet* set = set_of(f.get());
+    if (set == nullptr) return kNowTheKernels;
+    n = set->wait(events, max, deadline, mask);
+  }
+  if (n == -EINTR) cancellation_point();
+  return finish(n);
+}
+
+template <class ToDeadline, class Kernel>
+[[gnu::always_inline]] inline int wait(int epfd, epoll_event* events, int max, ToDeadline&& deadline,
+                                       const sigset_t* mask, Kernel&& kernel) {
   // No reference yet: if the set is closed meanwhile, its memory is still a set's.
   EpollSet* plain = set_of(descriptors.peek(epfd));
-  if (plain == nullptr) return kernel();
+  if (plain == nullptr) [[unlikely]] return be_ready(), kernel();
   if (plain->is_kernels()) {
     int n = kernel();
     if (n <= 0) return n;
     if (int kept = plain->drop_wakers(events, n); kept != 0) return kept;
     // Something of ours was added meanwhile, and woke this thread.
   }
-  cancellation_point();
-  int n;
-  {
-    FileReference f(epfd);
-    EpollSet* set = set_of(f.get());
-    if (set == nullptr) return kernel();
-    n = set->wait(events, max, deadline(timeout), mask);
-  }
-  if (n == -EINTR) cancellation_point();
-  return finish(n);
+  int n = wait_ours(epfd, events, max, deadline(), mask);
+  return n == kNowTheKernels ? kernel() : n;
 }
-
-Deadline from_ms(const void* ms) { return Deadline::in_ms(*static_cast<const int*>(ms)); }
-Deadline from_timespec(const void* t) { return Deadline::in(static_cast<const timespec*>(t)); }
 
 }  // namespace
 
@@ -88,20 +90,20 @@ INTERPOSE(int, epoll_ctl, (int epfd, int op, int fd, epoll_event* event)) {
 }
 
 INTERPOSE(int, epoll_wait, (int epfd, epoll_event* events, int max, int timeout)) {
-  return wait(epfd, events, max, from_ms, &timeout, nullptr,
-              [&] { return libc.epoll_wait(epfd, events, max, timeout); });
+  return wait(epfd, events, max, [=] { return Deadline::in_ms(timeout); }, nullptr,
+              [=] { return libc.epoll_wait(epfd, events, max, timeout); });
 }
 
 INTERPOSE(int, epoll_pwait, (int epfd, epoll_event* events, int max, int timeout, const sigset_t* mask)) {
-  return wait(epfd, events, max, from_ms, &timeout, mask,
-              [&] { return libc.epoll_pwait(epfd, events, max, timeout, mask); });
+  return wait(epfd, events, max, [=] { return Deadline::in_ms(timeout); }, mask,
+              [=] { return libc.epoll_pwait(epfd, events, max, timeout, mask); });
 }
 
 INTERPOSE(int, epoll_pwait2, (int epfd, epoll_event* events, int max, const timespec* timeout, const sigset_t* mask)) {
   if (timeout != nullptr && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
     return finish(-EINVAL);
-  return wait(epfd, events, max, from_timespec, timeout, mask,
-              [&] { return libc.epoll_pwait2(epfd, events, max, timeout, mask); });
+  return wait(epfd, events, max, [=] { return Deadline::in(timeout); }, mask,
+              [=] { return libc.epoll_pwait2(epfd, events, max, timeout, mask); });
 }
 
 }  // namespace sluice::preload

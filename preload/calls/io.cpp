@@ -25,9 +25,9 @@ int flags_of(int rwf) { return (rwf & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
 void settled(int fd) {
   if (PipeReference p(fd); p.with_channel() != nullptr) (void)p.get()->settle(fd);
 }
-}  // namespace
 
-INTERPOSE(ssize_t, read, (int fd, void* buf, size_t n)) {
+// Apart from the wrappers, which then keep no frame for calls on other descriptors.
+[[gnu::noinline]] ssize_t do_read(int fd, void* buf, size_t n) {
   return on_connection(fd, [&](TcpSocket& s) { return n == 0 ? 0 : receive(s, buf, n, 0); },
                        [&] {
                          iovec iov{buf, n};
@@ -35,7 +35,7 @@ INTERPOSE(ssize_t, read, (int fd, void* buf, size_t n)) {
                        });
 }
 
-INTERPOSE(ssize_t, readv, (int fd, const iovec* iov, int count)) {
+[[gnu::noinline]] ssize_t do_readv(int fd, const iovec* iov, int count) {
   return on_connection(fd,
                        [&](TcpSocket& s) -> ssize_t {
                          if (count < 0 || count > 1024) return -EINVAL;
@@ -44,7 +44,7 @@ INTERPOSE(ssize_t, readv, (int fd, const iovec* iov, int count)) {
                        [&] { return read_pipe(fd, iov, count, [&] { return libc.readv(fd, iov, count); }); });
 }
 
-INTERPOSE(ssize_t, write, (int fd, const void* buf, size_t n)) {
+[[gnu::noinline]] ssize_t do_write(int fd, const void* buf, size_t n) {
   return on_connection(fd,
                        [&](TcpSocket& s) {
                          iovec iov{const_cast<void*>(buf), n};
@@ -56,13 +56,31 @@ INTERPOSE(ssize_t, write, (int fd, const void* buf, size_t n)) {
                        });
 }
 
-INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
+[[gnu::noinline]] ssize_t do_writev(int fd, const iovec* iov, int count) {
   return on_connection(fd,
                        [&](TcpSocket& s) -> ssize_t {
                          if (count < 0 || count > 1024) return -EINVAL;
                          return s.send(iov, count, 0);
                        },
                        [&] { return write_pipe(fd, iov, count, [&] { return libc.writev(fd, iov, count); }); });
+}
+
+}  // namespace
+
+INTERPOSE(ssize_t, read, (int fd, void* buf, size_t n)) {
+  return moves_in_kernel(fd) ? libc.read(fd, buf, n) : do_read(fd, buf, n);
+}
+
+INTERPOSE(ssize_t, readv, (int fd, const iovec* iov, int count)) {
+  return moves_in_kernel(fd) ? libc.readv(fd, iov, count) : do_readv(fd, iov, count);
+}
+
+INTERPOSE(ssize_t, write, (int fd, const void* buf, size_t n)) {
+  return moves_in_kernel(fd) ? libc.write(fd, buf, n) : do_write(fd, buf, n);
+}
+
+INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
+  return moves_in_kernel(fd) ? libc.writev(fd, iov, count) : do_writev(fd, iov, count);
 }
 
 INTERPOSE(ssize_t, preadv2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
