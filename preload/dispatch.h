@@ -15,6 +15,12 @@
 #define INTERPOSE(result, name, params) \
   extern "C" __attribute__((visibility("default"))) result name params
 
+// The same for a call with one argument more or less, which libc declares with an ellipsis. On Linux's ABIs
+// it is in the same register either way, and a wrapper without a variable list keeps no frame.
+#define INTERPOSE_VARIADIC(result, name, params)                                              \
+  extern "C" __attribute__((visibility("default"))) result interposed_##name params __asm__(#name); \
+  result interposed_##name params
+
 namespace sluice::preload {
 
 // Another library's constructor may come before ours.

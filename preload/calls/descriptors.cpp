@@ -1,6 +1,5 @@
 // close(2), dup(2), fcntl(2), ioctl(2).
 #include <linux/sockios.h>
-#include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
@@ -265,27 +264,10 @@ INTERPOSE(int, dup3, (int from, int to, int flags)) {
   return finish(dup_onto(from, to, [&] { return libc.dup3(from, to, flags); }));
 }
 
-INTERPOSE(int, fcntl, (int fd, int command, ...)) {
-  va_list list;
-  va_start(list, command);
-  void* argument = va_arg(list, void*);
-  va_end(list);
-  return call_fcntl(fd, command, argument);
-}
+INTERPOSE_VARIADIC(int, fcntl, (int fd, int command, void* argument)) { return call_fcntl(fd, command, argument); }
+INTERPOSE_VARIADIC(int, fcntl64, (int fd, int command, void* argument)) { return call_fcntl(fd, command, argument); }
 
-INTERPOSE(int, fcntl64, (int fd, int command, ...)) {
-  va_list list;
-  va_start(list, command);
-  void* argument = va_arg(list, void*);
-  va_end(list);
-  return call_fcntl(fd, command, argument);
-}
-
-INTERPOSE(int, ioctl, (int fd, unsigned long request, ...)) {
-  va_list list;
-  va_start(list, request);
-  void* argument = va_arg(list, void*);
-  va_end(list);
+INTERPOSE_VARIADIC(int, ioctl, (int fd, unsigned long request, void* argument)) {
   return on_socket(fd, [&](TcpSocket& s) { return do_ioctl(s, fd, request, argument); },
                    [&] {
                      int r = libc.ioctl(fd, request, argument);
