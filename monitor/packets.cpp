@@ -86,6 +86,8 @@ void Packets::dispatch(Client& client, InPacket& packet) {
       return registrar_.region(client, packet);
     case shm::kAnnouncePair:
       return registrar_.announce_pair(client, packet);
+    case shm::kSharersBell:
+      return registrar_.sharers_bell(client, packet);
     case shm::kListenName:
       return name_service_.listen(client, packet);
     case shm::kName:

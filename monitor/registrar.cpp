@@ -224,6 +224,18 @@ bool Registrar::has_room_for_pair(const Client& peer) const {
          limit.rlim_cur;
 }
 
+// A false claim harms nobody: a bell is rung only for who is a holder of a connection, which its own
+// side says.
+void Registrar::sharers_bell(Client& client, const InPacket& packet) {
+  DomainId ancestor = packet.header.value2, peer = packet.header.domain;
+  if (client.stage != Stage::kWelcomed || ancestor == client.domain || !core_.descends(client.domain, ancestor)) return;
+  if (core_.pair(client.domain, peer) != 0) return;
+  shm::Packet p = make_packet(shm::kSharersBell, client.domain, packet.header.value, ancestor);
+  clients_.for_each([&](Client& c) {
+    if (c.stage == Stage::kWelcomed && !c.doomed && core_.descends(c.domain, peer)) post_.send(c, p, {client.bell.get()});
+  });
+}
+
 void Registrar::announce_pair(Client& client, const InPacket& packet) {
   if (client.stage != Stage::kWelcomed) return;
   core_.announce(client.domain, packet.header.domain, int32_t(packet.header.value2));

@@ -43,6 +43,7 @@ class Registrar {
   void reserve(Client& parent, InPacket& packet);
   void region(Client& client, InPacket& packet);
   void announce_pair(Client& client, const InPacket& packet);
+  void sharers_bell(Client& client, const InPacket& packet);
 
  private:
   int check_hello(const Client& client, const InPacket& packet) const;

@@ -383,6 +383,10 @@ int CoordinatorLink::pass_channel(DomainId peer, uint32_t generation, uint32_t s
   return ask(make_packet(kChannel, peer, generation, slot, slot_generation), &end, 1, kChannelPassed, r);
 }
 
+void CoordinatorLink::hand_bell(DomainId peer, uint32_t generation, DomainId writer) {
+  if (socket_ >= 0) (void)send_packet(socket_, make_packet(kSharersBell, peer, generation, writer), nullptr, 0);
+}
+
 void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t peer_pid) {
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kAnnouncePair, peer, generation, peer_pid), nullptr, 0);
 }

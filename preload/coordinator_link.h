@@ -46,6 +46,8 @@ class CoordinatorLink {
   // Hands the peer its end of a socket. Where it goes is said as in kChannel. 0 or -errno.
   [[nodiscard]] int pass_channel(shm::DomainId peer, uint32_t generation, uint32_t slot, uint32_t slot_generation,
                                  int end);
+  // Those who read the side of a pair that our ancestor `writer` writes are to ring our own bell.
+  void hand_bell(shm::DomainId peer, uint32_t generation, shm::DomainId writer);
   void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
 
   // ---- passing connections (shm/protocol.h). 0 or -errno.

@@ -6,6 +6,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/descriptor_table.h"
+#include "preload/files/tcp_socket.h"
 #include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/pass_region.h"
@@ -167,6 +168,8 @@ void Pair::finish() {
   if (private_ != nullptr) munmap(private_, sizeof(Private));
   close_own(bell_);
   close_own(pidfd_);
+  for (SharersBell& b : sharers_bells_) close_own(b.fd.exchange(-1, std::memory_order_relaxed));  // nobody looks any more
+  own_sharer_ = nullptr;
   in_ = out_ = {};
   private_ = nullptr;
   bell_ = pidfd_ = -1;
@@ -230,11 +233,23 @@ void Pair::give_ring(uint32_t page, uint32_t size_log2) {
 
 // ---- news ---------------------------------------------------------------------------------
 
-void Pair::push_news(uint32_t slot, uint64_t& last) {
-  bool pushed = true;
+namespace {
+bool is_held_by(const Slot& s, DomainId who) {
+  for (const Shared<DomainId>& h : s.holders)
+    if (h.load(std::memory_order_acquire) == who) return true;
+  return s.holders_overflow.load(std::memory_order_acquire) != 0;
+}
+}  // namespace
+
+void Pair::push_news(uint32_t slot, uint64_t& last, const Slot* held) {
+  bool shared = is_peer_frozen();
+  if (!shared) held = nullptr;
+  // Who has forked and let go of the connection hears nothing of its bytes.
+  bool for_peer = held == nullptr || is_held_by(*held, peer_);
+  bool pushed = for_peer;
   if (inherited) {
     out_.header().sharers_news.fetch_add(1, std::memory_order_release);
-  } else {
+  } else if (for_peer) {
     push_lock_.lock();
     pushed = push_.push(slot, last, in_ ? &in_.header().ready_head : nullptr);
     push_lock_.unlock();
@@ -246,6 +261,74 @@ void Pair::push_news(uint32_t slot, uint64_t& last) {
   bool ring = pushed && (asleep & 1) != 0 && rung_.exchange(asleep, std::memory_order_relaxed) != asleep;  // once per sleep
   // Those who share the peer's side after a fork do not consume the queue: ring whenever.
   if (ring || peer.sharers_sleeping.load(std::memory_order_relaxed) != 0) ring_bell();  // likewise
+  if (shared) wake_sharers(held);
+}
+
+// Each by its own bell where we have it; else by the one to which the whole family listens.
+void Pair::wake_sharers(const Slot* held) {
+  const Directory* d = coordinator.directory();
+  bool family = false;
+  for (const Sharer& s : in_.header().sharers) {
+    DomainId who = s.domain.load(std::memory_order_relaxed);  // a hint: whoever takes an entry is awake
+    uint32_t asleep = s.sleeping.load(std::memory_order_relaxed);  // ordered by the fence
+    if ((asleep & 1) == 0 || who == kNobody || (held != nullptr && !is_held_by(*held, who))) continue;
+    if (d == nullptr || !d->is_alive(who)) continue;
+    SharersBell* bell = bell_of(who);
+    family |= bell == nullptr;
+    if (bell == nullptr || bell->rung.exchange(asleep, std::memory_order_relaxed) == asleep) continue;  // once per sleep
+    coordinator.count(kBells);
+    uint64_t one = 1;
+    (void)!kernel::write(bell->fd.load(std::memory_order_relaxed), &one, sizeof one);  // set before `who`
+  }
+  if (family) ring_bell();
+}
+
+Pair::SharersBell* Pair::bell_of(DomainId who) {
+  for (SharersBell& b : sharers_bells_)
+    if (b.who.load(std::memory_order_acquire) == who) return &b;
+  return nullptr;
+}
+
+void Pair::hear_sharer(DomainId who, int bell) {
+  if (bell_of(who) != nullptr) return close_own(bell);
+  for (SharersBell& b : sharers_bells_) {
+    if (b.who.load(std::memory_order_relaxed) != kNobody) continue;  // under the lock
+    if (int fd = b.fd.load(std::memory_order_relaxed); fd >= 0) {    // likewise
+      libc.dup3(bell, fd, O_CLOEXEC);
+      close_own(bell);
+    } else {
+      b.fd.store(bell, std::memory_order_relaxed);
+    }
+    b.rung.store(0, std::memory_order_relaxed);  // both seen with `who`
+    return b.who.store(who, std::memory_order_release);
+  }
+  close_own(bell);
+}
+
+void Pair::forget_sharer(DomainId who) {
+  if (SharersBell* b = bell_of(who)) b->who.store(kNobody, std::memory_order_release);
+}
+
+bool Pair::join_sharers() {
+  const Directory* d = coordinator.directory();
+  if (!inherited || received != 0 || twin != nullptr || d == nullptr) return false;
+  for (Sharer& s : out_.header().sharers) {
+    DomainId before = s.domain.load(std::memory_order_acquire);
+    if (before != kNobody && d->is_alive(before)) continue;
+    if (!s.domain.compare_exchange_strong(before, coordinator.self(), std::memory_order_acq_rel)) continue;
+    s.sleeping.store((s.sleeping.load(std::memory_order_relaxed) + 1) & ~1u, std::memory_order_release);  // ours now
+    own_sharer_ = &s;
+    return true;
+  }
+  return false;
+}
+
+bool Pair::has_unscanned() const {
+  for (uint32_t i = 0; in_ && i < slot_limit_; ++i) {
+    const TcpSocket* s = sockets_[i];
+    if (s != nullptr && s->has_unscanned()) return true;
+  }
+  return false;
 }
 
 bool Pair::take_sharers_news() {
@@ -274,13 +357,14 @@ void Pair::ring_bell() {
 void Pair::set_sleeping(bool asleep) {
   if (!out_) return;
   PairHeader& h = out_.header();
-  if (inherited) {
+  if (counts_sleepers()) {
     h.sharers_sleeping.fetch_add(asleep ? 1u : ~0u, std::memory_order_release);
     return;
   }
-  uint32_t s = h.sleeping.load(std::memory_order_relaxed);  // own word
+  Shared<uint32_t>& word = own_sharer_ != nullptr ? own_sharer_->sleeping : h.sleeping;
+  uint32_t s = word.load(std::memory_order_relaxed);  // own word
   // A new odd number for each sleep, also when another thread sleeps already.
-  h.sleeping.store(asleep ? (s | 1) + (s & 1 ? 2 : 0) : (s + 1) & ~1u, std::memory_order_release);
+  word.store(asleep ? (s | 1) + (s & 1 ? 2 : 0) : (s + 1) & ~1u, std::memory_order_release);
 }
 
 void Pair::note_cpu(uint32_t cpu) {

@@ -43,6 +43,12 @@ class Pair {
   shm::Slot* peer_slot(uint32_t slot) const;
   // Wakes those who hold passed connections of the peer's side. After a full fence.
   void ring_takers();
+  // ---- processes that share a side by fork, and have bells of their own
+  // We share our side, and say for ourselves from now on whether we sleep. While nobody here does. False: no place.
+  [[nodiscard]] bool join_sharers();
+  // `who` shares the peer's side. Takes the bell.
+  void hear_sharer(shm::DomainId who, int bell);
+  void forget_sharer(shm::DomainId who);
   // Both ends in this process: the other Pair has the same two regions, the other way round.
   void attach_twin(Pair& twin);
   void set_bell(int fd, uint32_t pid);
@@ -88,8 +94,9 @@ class Pair {
 
   // ---- news; needs no lock
   // Tells the peer to look at a connection, and wakes it. After a full fence that follows
-  // the publication of what is new. `last`: see ReadyProducer::push.
-  void push_news(uint32_t slot, uint64_t& last);
+  // the publication of what is new. `last`: see ReadyProducer::push. `held`: the peer's slot, if
+  // nothing but bytes is new, which concerns only those who hold the connection.
+  void push_news(uint32_t slot, uint64_t& last, const shm::Slot* held = nullptr);
   void ring_bell();
   // The next indexes that the peer has pushed.
   uint32_t take_news(uint32_t* slots, uint32_t capacity) { return in_ ? news_.take(slots, capacity) : 0; }
@@ -101,7 +108,16 @@ class Pair {
   }
   bool has_takers_news() const;
 
+  // Whether an inherited pair has something that was not looked at; a hint.
+  bool has_unscanned() const;
+
   void set_sleeping(bool asleep);
+  // Whether each thread that sleeps is to say so.
+  bool counts_sleepers() const { return inherited && own_sharer_ == nullptr; }
+  void become_inherited() {
+    inherited = true;
+    own_sharer_ = nullptr;
+  }
   void note_cpu(uint32_t cpu);
   uint32_t peer_cpu() const;
   // Until then the peer cannot see what our threads wait for, and rings the bell each time.
@@ -146,6 +162,16 @@ class Pair {
     return self_ < peer_ ? 0 : 1;
   }
 
+  // The bell of a process that shares the peer's side. The number is kept for the next one: others look
+  // without a lock.
+  struct SharersBell {
+    std::atomic<shm::DomainId> who{shm::kNobody};
+    std::atomic<int> fd{-1};
+    std::atomic<uint32_t> rung{0};  // as rung_
+  };
+  SharersBell* bell_of(shm::DomainId who);
+  void wake_sharers(const shm::Slot* held);
+
   static constexpr uint32_t kAdmissions = 4;
 
   shm::DomainId self_;
@@ -160,6 +186,8 @@ class Pair {
   shm::PairView out_, in_;
   Extension extensions_[kExtensions] = {};
   std::atomic<uint32_t> extension_count_{0};  // grows under control_lock, is read without
+  shm::Sharer* own_sharer_ = nullptr;
+  SharersBell sharers_bells_[shm::kSharers];
   shm::ReadyProducer push_;
   shm::ReadyConsumer news_;
   Mutex push_lock_;

@@ -188,6 +188,7 @@ void Peers::peer_gone(DomainId who) {
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
     if (p.peer() == who) p.gone = true;
+    p.forget_sharer(who);
     uint32_t left = p.connections();
     for (uint32_t s = 0; s < p.slot_limit() && left > 0; ++s) {
       TcpSocket* socket = p.socket_at(s);
@@ -212,6 +213,7 @@ void Peers::take(ReceivedPacket& r) {
           take_channel(r.packet.domain, r.packet.value, r.packet.value2, r.packet.reserved, r.fds[0]))
         r.fd_count = 0;
       break;
+    case kSharersBell: hear_sharer(r); break;
     case kTaken: ticket_was_taken(r.packet.value); break;
     case kReconsider: waiting.called(r.packet.value); break;
     default: break;
@@ -306,8 +308,16 @@ void Peers::finish_redirects() {
 bool Peers::has_news() const {
   if (coordinator.has_packets()) return true;
   for (uint32_t i = 0; i < count(); ++i)
-    if (pairs_[i]->has_news()) return true;
+    if (pairs_[i]->inherited ? pairs_[i]->has_unscanned() : pairs_[i]->has_news()) return true;
   return false;
+}
+
+bool Peers::has_inherited_few() const {
+  constexpr uint32_t kFewSlots = 16;
+  uint32_t slots = 0;
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->inherited) slots += pairs_[i]->slot_limit();
+  return slots <= kFewSlots;
 }
 
 // Of a reader that enters and a sweep that begins at once, at least one sees the other: the
@@ -407,6 +417,7 @@ bool Peers::hold_what_passed(DomainId maker) const {
 
 void Peers::begin_sleep(uint32_t accepting) {
   Guard guard(control_lock);
+  if (has_inherited_ && sleepers_ == 0 && sleeps_ < kSleepsBeforeBell && ++sleeps_ == kSleepsBeforeBell) join_sharers();
   ++sleepers_;
   if (accepting != 0) accepting_ = acceptors_++ == 0 || accepting_ == accepting ? accepting : kEveryListener;
   for (uint32_t i = 0; i < count(); ++i) pairs_[i]->set_sleeping(true);
@@ -424,10 +435,30 @@ void Peers::end_sleep(uint32_t accepting) {
   // Others may sleep on: they are to be rung again for what comes now.
   bool asleep = sleepers_ > 0;
   for (uint32_t i = 0; i < count(); ++i) {
-    if (pairs_[i]->inherited && asleep) pairs_[i]->set_sleeping(false);
+    if (pairs_[i]->counts_sleepers() && asleep) pairs_[i]->set_sleeping(false);
     else pairs_[i]->set_sleeping(asleep);
   }
   coordinator.set_sleeping(asleep, accepting_);
+}
+
+// The bell that we have from our parent wakes all of its children. A process that goes on living with
+// what it inherited gets one of its own.
+void Peers::join_sharers() {
+  if (!coordinator.ensure()) return;
+  each([](Pair& p) {
+    if (p.gone || p.connections() == 0 || !p.join_sharers()) return;
+    coordinator.hand_bell(p.peer(), p.generation(), p.writer());
+  });
+}
+
+void Peers::hear_sharer(const ReceivedPacket& r) {
+  if (r.fd_count != 1) return;
+  each([&](Pair& p) {
+    if (p.peer() != r.packet.value2 || p.generation() != r.packet.value || p.twin != nullptr) return;
+    RaisedLimit raised;
+    int bell = move_high(libc.fcntl(r.fds[0], F_DUPFD_CLOEXEC, 0));
+    if (bell >= 0) p.hear_sharer(r.packet.domain, bell);
+  });
 }
 
 void Peers::wake_sleepers() const {
@@ -487,7 +518,8 @@ void Peers::become_child() {
       p->finish();  // the parent keeps it to itself
       continue;
     }
-    p->inherited = has_inherited_ = true;
+    p->become_inherited();
+    has_inherited_ = true;
     p->forget_offer();  // the parent's to make
     pairs_[kept++] = p;
   }
@@ -496,7 +528,7 @@ void Peers::become_child() {
     for (uint32_t s = 0; s < p.slot_limit(); ++s)
       if (TcpSocket* socket = p.socket_at(s)) socket->become_child();
   });
-  sleepers_ = acceptors_ = accepting_ = 0;
+  sleepers_ = acceptors_ = accepting_ = sleeps_ = 0;
   gone_ = 0;
   waiting.become_child();
   readers_.store(0, std::memory_order_relaxed);  // one thread

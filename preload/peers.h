@@ -40,8 +40,8 @@ class Peers {
 
   // Whether spinning could see anything, and where the peers run.
   bool any() const { return count_.load(std::memory_order_relaxed) != 0; }  // a hint
-  // What was inherited by fork is found by looking everywhere: too much to do in a spin.
-  bool worth_spinning() const { return any() && !has_inherited_; }
+  // What was inherited by fork is found by looking everywhere: too much to do in a spin if it is much.
+  bool worth_spinning() const { return any() && (!has_inherited_ || has_inherited_few()); }
   uint32_t a_remote_cpu() const;
   void note_cpu();
 
@@ -79,6 +79,9 @@ class Peers {
   Pair* create(shm::DomainId writer, shm::DomainId peer, uint32_t generation, int& error);
   static void release_cell(const Pair& p);
   bool hold_what_passed(shm::DomainId maker) const;
+  bool has_inherited_few() const;
+  void join_sharers();
+  void hear_sharer(const ReceivedPacket& r);
   Pair* create_twins(int& error);
   bool hand_out(Pair& p, int region, int& error);
   void add(Pair& p);
@@ -102,6 +105,9 @@ class Peers {
   uint32_t acceptors_ = 0;  // sleepers that accept
   uint32_t accepting_ = 0;  // where
   uint32_t gone_ = 0;
+  // Sleeps since this process was forked, up to where it asks for a bell of its own; who has few ends soon.
+  uint32_t sleeps_ = 0;
+  static constexpr uint32_t kSleepsBeforeBell = 8;
   bool has_inherited_ = false;
   bool left_ = false;  // there may be pairs that both sides have left
   uint32_t next_generation_ = 0;

@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -44,6 +44,15 @@ inline constexpr uint32_t kSlots = 16384;  // connections of one ordered pair
 inline constexpr uint32_t kChannelMakers = 4;  // of them may send ancillary data
 inline constexpr uint32_t kHolders = 6;    // processes that share one connection after fork
 
+inline constexpr uint32_t kSharers = 16;
+
+// A process that shares its side of a pair by fork and says for itself whether it sleeps. It takes an
+// entry that is free, or whose process is dead.
+struct Sharer {
+  Shared<DomainId> domain;
+  Shared<uint32_t> sleeping;  // as PairHeader::sleeping
+};
+
 struct PairHeader {
   // Constant after creation.
   uint64_t magic;
@@ -54,7 +63,8 @@ struct PairHeader {
   DomainId maker;  // of a passing region: who made it, which need not be the writer
   // W: how the writer sleeps. Odd: asleep in the kernel, ring its bell. Grows with each sleep.
   alignas(kCacheLine) Shared<uint32_t> sleeping;
-  // Sleepers among the processes that inherited this region by fork; never reset by the dead.
+  // Sleepers among the processes that inherited this region by fork and have no entry in `sharers`;
+  // never reset by the dead.
   Shared<uint32_t> sharers_sleeping;
   Shared<uint32_t> cpu;             // where the writer last ran, to know when spinning is vain
   Shared<uint32_t> listener_epoch;  // grows when the writer closes a listener: grants end
@@ -65,7 +75,9 @@ struct PairHeader {
   Shared<uint32_t> sharers_news;
   // R: how far the writer has consumed the ready queue of the opposite region.
   alignas(kCacheLine) Shared<uint64_t> ready_head;
+  alignas(kCacheLine) Sharer sharers[kSharers];
 };
+static_assert(sizeof(PairHeader) <= kPageBytes);
 
 // A passing region is a pair region for connections that have been passed over AF_UNIX. It has
 // several writers: whoever holds one of these connections, all of one user. So it is not sealed

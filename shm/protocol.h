@@ -130,6 +130,10 @@ enum PacketType : uint16_t {
   // if it is dead; value: passing region; value2: slot; reserved: its generation; fds: the region,
   // its bell, the peer's bell[, the peer's region]. status: ENOENT, EPERM (another user's).
   kClaim,
+  // Client -> coordinator -> peer, and those whom the peer has forked: the sender shares the side of the
+  // pair (domain: peer, value: generation) that its ancestor (value2) writes, and says for itself
+  // whether it sleeps (PairHeader::sharers). They get it with the sender as domain, and its bell. No answer.
+  kSharersBell,
   // `sluice` -> coordinator. Answer: kText packets, whose text follows the header; an empty one
   // is the last. status: EPROTO, EPERM.
   kStatus = 64,   // JSON. value: 1 if a client is about to come, so that --linger waits for it

@@ -549,7 +549,9 @@ bool TcpSocket::grow(size_t wanted) {
 }
 
 void TcpSocket::push_news() {
-  pair->push_news(slot, last_push);
+  constexpr uint32_t kNoNews = kAccepted | kUrgent | kDeaf | kPolite;
+  bool only_bytes = !followed && (my_state() & ~kNoNews) == 0;
+  pair->push_news(slot, last_push, only_bytes ? theirs : nullptr);
   if (followed) pair->ring_takers();
 }
 

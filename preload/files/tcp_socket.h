@@ -206,6 +206,12 @@ class TcpSocket : public File {
   // An inherited connection's state at the last look: scanning replaces the ready queue.
   uint64_t scanned_tail = 0, scanned_head = 0;
   uint32_t scanned_state = 0;
+  bool has_unscanned() const {
+    const shm::Slot* peer = theirs;
+    constexpr auto relaxed = std::memory_order_relaxed;  // a hint
+    return peer != nullptr && (peer->tail.load(relaxed) != scanned_tail || peer->head.load(relaxed) != scanned_head ||
+                               peer->state.load(relaxed) != scanned_state);
+  }
 
   bool has_ended() const {
     uint32_t remote = remote_state();

@@ -1,12 +1,13 @@
 // Sends back what it receives. Prints its port or path; ends when it is killed.
 //
-//   echo_server [--accept=epoll|blocking|prefork|fork] [--workers=N] [--port=P|PATH]
+//   echo_server [--accept=epoll|blocking|prefork|fork|forkpoll] [--workers=N] [--port=P|PATH]
 //
 // epoll: one thread sleeps in epoll_wait. blocking: one sleeps in accept, one per connection in
-// read. prefork: one sleeps in accept, then in read, one connection after the other. fork: a process per connection. With workers, that many processes serve one listener; one that dies is replaced.
+// read. prefork: one sleeps in accept, then in read, one connection after the other. fork: a process per connection; forkpoll: which sleeps in poll. With workers, that many processes serve one listener; one that dies is replaced.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,9 +42,11 @@ int listen_on(const MeetingPlace& place) {
 
 // ---- one thread per connection ---------------------------------------------------------
 
-void echo_until_the_end(int fd) {
+void echo_until_the_end(int fd, bool polls = false) {
   static thread_local char buffer[32768];
   for (;;) {
+    pollfd p{fd, POLLIN, 0};
+    if (polls && poll(&p, 1, -1) < 0 && errno != EINTR) give_up("poll");
     ssize_t n = read(fd, buffer, sizeof buffer);
     if (n <= 0) break;
     for (ssize_t sent = 0; sent < n;) {
@@ -59,7 +62,7 @@ void serve_blocking(int listener) {
   for (;;) {
     int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd >= 0)
-      std::thread(echo_until_the_end, fd).detach();
+      std::thread([fd] { echo_until_the_end(fd); }).detach();
     else if (errno != EINTR && errno != ECONNABORTED)
       give_up("accept");
   }
@@ -79,7 +82,7 @@ void serve_one_by_one(int listener) {
 
 // ---- one process per connection --------------------------------------------------------
 
-void serve_forking(int listener) {
+void serve_forking(int listener, bool polls) {
   signal(SIGCHLD, SIG_IGN);  // nobody to wait for
   for (;;) {
     int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
@@ -90,7 +93,7 @@ void serve_forking(int listener) {
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       close(listener);
-      echo_until_the_end(fd);
+      echo_until_the_end(fd, polls);
       _exit(0);
     }
     close(fd);
@@ -181,7 +184,7 @@ class Server {
 void serve(int listener, const std::string& accept) {
   if (accept == "blocking") serve_blocking(listener);
   if (accept == "prefork") serve_one_by_one(listener);
-  if (accept == "fork") serve_forking(listener);
+  if (accept == "fork" || accept == "forkpoll") serve_forking(listener, accept == "forkpoll");
   Server(listener).run();
 }
 
