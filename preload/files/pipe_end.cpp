@@ -149,6 +149,17 @@ bool PipeEnd::enter(int fd) {
   return entered;
 }
 
+// One that waits outside of the kernel, or is about to write.
+bool PipeEnd::is_writer_awake() const {
+  return header().write_lock.load(std::memory_order_relaxed) != 0 && header().writing.load(std::memory_order_relaxed) == 0;  // hints
+}
+
+// Whether it has begun ring mode.
+bool PipeEnd::await_ring() {
+  auto ready = [this] { return !Channel::is_wanted(channel().word()); };
+  return await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // a hint
+}
+
 bool PipeEnd::is_still_empty(uint64_t word) const { return channel().word() == word; }
 
 bool PipeEnd::await_bytes() {
@@ -164,7 +175,7 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
   uint32_t unrestarted = signal_counts.unrestarted;
   auto interrupted = [&] { return signal_counts.unrestarted != unrestarted; };
   bool wait = header().nonblocking[0].load(std::memory_order_relaxed) == 0;  // as the kernel's flag
-  for (;;) {
+  for (bool met = false;;) {
     Turn turn(*this, interrupted);
     if (turn.is_nested()) return read_kernel(fd, iov, count);
     if (!turn.is_had()) return -EINTR;
@@ -182,10 +193,19 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
       if (ssize_t n; sleep_in_kernel(again, fd, iov, count, n)) return n;
       continue;
     }
-    if (wait && Spinner::is_promising()) {
+    if (wait && !met && Spinner::is_promising()) {
       ssize_t n = libc.syscall(SYS_preadv2, fd, iov, count, -1L, -1L, RWF_NOWAIT);
       if (n > 0) return want(), n;
-      if (n < 0 && errno == EAGAIN && enter(fd)) continue;
+      bool empty = n < 0 && errno == EAGAIN;
+      if (empty && enter(fd)) continue;
+      if (empty && is_writer_awake()) {
+        want();
+        turn.end();
+        met = true;
+        (void)await_ring();
+        if (interrupted()) return -EINTR;
+        continue;
+      }
     }
     word = channel().word();
     if (!Channel::is_kernel(word) && !channel().sleep(word)) continue;
@@ -196,6 +216,7 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
 // Ends the turn, which no other reader could use to begin ring mode. False: look at the ring again.
 bool PipeEnd::sleep_in_kernel(Turn& turn, int fd, const iovec* iov, int count, ssize_t& n) {
   header().sleepers.fetch_add(1, std::memory_order_acq_rel);
+  header().reader_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
   turn.end();
   n = read_kernel(fd, iov, count);
   header().sleepers.fetch_sub(1, std::memory_order_acq_rel);
@@ -237,6 +258,16 @@ bool PipeEnd::begin_ring(int fd, uint64_t word, size_t total) {
   return channel().enter(word);
 }
 
+// The kernel's pipe is full and would put this writer to sleep, which keeps readers from the ring. Waits
+// a little for a reader that takes all there is and wants it. Under the write lock.
+bool PipeEnd::await_wish(int fd, uint64_t word) {
+  if (header().kernel_only.load(std::memory_order_relaxed) != 0 || !Spinner::is_promising()) return false;  // a hint
+  if (unread_in_kernel(fd) + PIPE_BUF <= int(header().limit.load(std::memory_order_relaxed))) return false;  // likewise
+  header().writer_cpu.store(current_cpu(), std::memory_order_relaxed);  // likewise
+  auto ready = [&] { return channel().word() != word; };
+  return await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // likewise
+}
+
 // What this thread writes to the kernel next comes after what is in the ring. Ends with --writing.
 void PipeEnd::go_to_kernel(int fd, const Turn& turn) {
   header().writing.fetch_add(1, std::memory_order_acq_rel);
@@ -250,12 +281,13 @@ void PipeEnd::go_to_kernel(int fd, const Turn& turn) {
 }
 
 // Puts bytes into the ring as long as that takes them; returns how many. Under the write lock.
-size_t PipeEnd::put(int fd, const iovec* iov, int count, size_t total) {
+size_t PipeEnd::put(int fd, const iovec* iov, int count, size_t total, bool wait) {
   size_t done = 0;
   size_t least = total <= PIPE_BUF ? total : 1;  // pipe(7): such writes are not divided
   while (done < total) {
     uint64_t word = channel().word();
     if (Channel::is_wanted(word) && begin_ring(fd, word, total)) continue;
+    if (Channel::is_kernel(word) && total > PIPE_BUF && wait && await_wish(fd, word)) continue;
     if (!Channel::is_ring(word) || !is_current(fd)) return done;
     size_t n = channel().space(word);
     if (n < least) {
@@ -300,7 +332,7 @@ ssize_t PipeEnd::send(int fd, const iovec* iov, int count) {
   {
     Turn turn(*this, [&] { return signal_counts.unrestarted != unrestarted || (!wait && ++tries > 2); });
     if (!turn.is_had() && !turn.is_nested()) return wait ? -EINTR : -EAGAIN;
-    if (turn.is_had()) done = put(fd, iov, count, total);
+    if (turn.is_had()) done = put(fd, iov, count, total, wait);
     if (done == total && total > 0) return ssize_t(done);
     go_to_kernel(fd, turn);
   }

@@ -56,10 +56,13 @@ class PipeEnd : public File {
   void want();
   bool enter(int fd);
   bool begin_ring(int fd, uint64_t word, size_t total);
+  bool is_writer_awake() const;
+  bool await_ring();
   bool await_bytes();
   bool is_still_empty(uint64_t word) const;
   bool sleep_in_kernel(Turn& turn, int fd, const iovec* iov, int count, ssize_t& n);
-  size_t put(int fd, const iovec* iov, int count, size_t total);
+  bool await_wish(int fd, uint64_t word);
+  size_t put(int fd, const iovec* iov, int count, size_t total, bool wait);
   bool is_current(int fd);
   bool await_space(size_t wanted);
   void go_to_kernel(int fd, const Turn& turn);
