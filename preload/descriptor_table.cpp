@@ -5,6 +5,7 @@
 
 #include "preload/kernel.h"
 #include "preload/libc.h"
+#include "preload/signals.h"
 #include "preload/stdio_tables.h"
 
 namespace sluice::preload {
@@ -24,7 +25,10 @@ bool DescriptorTable::create() {
 
 bool DescriptorTable::set(int fd, File* f) {
   if (uint32_t(fd) >= limit_) return false;
-  if (f->kind() == FileKind::kTcpSocket) redirect_stdio();
+  if (f->kind() == FileKind::kTcpSocket) {
+    redirect_stdio();
+    catch_faults();
+  }
   f->add_descriptor();
   if (uint32_t(fd) >= high_water_) high_water_ = uint32_t(fd) + 1;
   entries_[fd].store(f, std::memory_order_release);

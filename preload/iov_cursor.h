@@ -1,10 +1,11 @@
 // Walks an iovec array while bytes are copied.
 #pragma once
 
-#include <string.h>
 #include <sys/uio.h>
 
 #include <cstddef>
+
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -18,34 +19,37 @@ class IovCursor {
  public:
   IovCursor(const iovec* iov, int count, size_t skip) : iov_(iov), end_(iov + count), at_(skip) { settle(); }
 
-  // Copies out of (into) the iovec array; the caller knows that so much is there.
-  void gather(std::byte* to, size_t n) {
-    walk(n, [&](std::byte* p, size_t k) {
-      memcpy(to, p, k);
+  // Copies out of (into) the iovec array; the caller knows that so much is there. 0 or -EFAULT.
+  [[nodiscard]] int gather(std::byte* to, size_t n) {
+    return walk(n, [&](std::byte* p, size_t k) {
+      int error = copy_user(to, p, k);
       to += k;
+      return error;
     });
   }
-  void scatter(const std::byte* from, size_t n) {
-    walk(n, [&](std::byte* p, size_t k) {
-      memcpy(p, from, k);
+  [[nodiscard]] int scatter(const std::byte* from, size_t n) {
+    return walk(n, [&](std::byte* p, size_t k) {
+      int error = copy_user(p, from, k);
       from += k;
+      return error;
     });
   }
   void skip(size_t n) {
-    walk(n, [](std::byte*, size_t) {});
+    (void)walk(n, [](std::byte*, size_t) { return 0; });
   }
 
  private:
   template <class F>
-  void walk(size_t n, F&& f) {
+  int walk(size_t n, F&& f) {
     while (n > 0) {
       size_t k = iov_->iov_len - at_;
       if (k > n) k = n;
-      f(static_cast<std::byte*>(iov_->iov_base) + at_, k);
+      if (int error = f(static_cast<std::byte*>(iov_->iov_base) + at_, k); error != 0) return error;
       at_ += k;
       n -= k;
       settle();
     }
+    return 0;
   }
   void settle() {
     while (iov_ != end_ && at_ >= iov_->iov_len) {

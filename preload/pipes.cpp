@@ -9,6 +9,7 @@
 #include "preload/fork.h"
 #include "preload/libc.h"
 #include "preload/pool.h"
+#include "preload/signals.h"
 #include "preload/stdio_tables.h"
 #include "shm/region.h"
 
@@ -59,6 +60,7 @@ ChannelMapping* map_channel(int fd) {
 
 void attach(PipeEnd& p, ChannelMapping& m) {
   redirect_stdio();
+  catch_faults();
   p.mapping = &m;
   ++m.ends;
   for (uint32_t fd = 0; fd < pipe_ends.high_water(); ++fd)
@@ -112,6 +114,7 @@ void note_pipe(const int ends[2], int flags) {
   Guard guard(control_lock);
   if (!any_pipes && !pipe_ends.create()) return;
   any_pipes = true;
+  catch_faults();
   PipeEnd* reader = create_end(ends[0], false, inode);
   PipeEnd* writer = create_end(ends[1], true, inode);
   if (reader == nullptr || writer == nullptr) return;

@@ -10,6 +10,7 @@
 
 #include "preload/deferral.h"
 #include "preload/libc.h"
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -122,10 +123,25 @@ void reset_handler(int number) {
   libc.sigaction(number, &action, nullptr);
 }
 
+bool is_handler(void* h) { return h != reinterpret_cast<void*>(SIG_DFL) && h != reinterpret_cast<void*>(SIG_IGN); }
+
+// A signal that is ours to catch and not the program's: what would have happened without us.
+void act_by_default(int number, siginfo_t* info, bool fault) {
+  if (!fault && installed[number].handler.load(std::memory_order_relaxed) == reinterpret_cast<void*>(SIG_IGN)) return;  // set before the kernel knew
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  libc.sigaction(number, &action, nullptr);
+  // On return the instruction faults again; or the signal, blocked until then, comes again.
+  if (!fault) libc.syscall(SYS_rt_tgsigqueueinfo, libc.syscall(SYS_getpid), libc.syscall(SYS_gettid), number, info);
+}
+
 void on_signal(int number, siginfo_t* info, void* context) {
-  if (deferral.depth != 0 && !is_fault(number, info) && defer(number, info, context)) return;
+  bool fault = is_fault(number, info);
+  if (fault && end_faulting_copy(context)) return;
+  if (deferral.depth != 0 && !fault && defer(number, info, context)) return;
   int flags = installed[number].flags.load(std::memory_order_relaxed);  // set before the kernel knew
   void* handler = installed[number].handler.load(std::memory_order_relaxed);
+  if (!is_handler(handler)) return act_by_default(number, info, fault);
   ++signal_counts.any;
   if ((flags & SA_RESTART) == 0) ++signal_counts.unrestarted;
   leave_wait(context);
@@ -165,9 +181,26 @@ void forget_deferred() {
 
 namespace {
 
-bool is_handler(sighandler_t h) { return h != SIG_DFL && h != SIG_IGN && h != SIG_ERR; }
+bool faults_are_caught = false;
+
+// Whether our handler is to be the kernel's, whatever the program's is.
+bool is_caught(int number) { return faults_are_caught && (number == SIGSEGV || number == SIGBUS); }
 
 }  // namespace
+
+void catch_faults() {
+  if (faults_are_caught) return;
+  faults_are_caught = true;
+  for (int number : {SIGSEGV, SIGBUS}) {
+    struct sigaction action;
+    // One that a program ignores stays so over exec, and is not worth that.
+    if (libc.sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+    action.sa_flags = SA_ONSTACK | SA_SIGINFO;
+    action.sa_sigaction = on_signal;
+    sigemptyset(&action.sa_mask);
+    libc.sigaction(number, &action, nullptr);
+  }
+}
 
 int set_signal_action(int number, const struct sigaction* action, struct sigaction* old) {
   if (number <= 0 || number >= _NSIG) return libc.sigaction(number, action, old) == 0 ? 0 : -errno;
@@ -175,7 +208,8 @@ int set_signal_action(int number, const struct sigaction* action, struct sigacti
   void* handler_before = entry.handler.load(std::memory_order_relaxed);  // changed only here
   int flags_before = entry.flags.load(std::memory_order_relaxed);
   struct sigaction ours, before;
-  bool wrap = action != nullptr && is_handler(action->sa_handler);
+  bool wrap = action != nullptr && action->sa_handler != SIG_ERR &&
+              (is_handler(reinterpret_cast<void*>(action->sa_handler)) || (is_caught(number) && action->sa_handler == SIG_DFL));
   if (wrap) {
     ours = *action;
     entry.handler.store(reinterpret_cast<void*>(action->sa_handler), std::memory_order_relaxed);

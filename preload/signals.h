@@ -34,6 +34,9 @@ struct KernelAction {
 // the kernel has finished. Returns what the kernel does (-errno), or -EINTR.
 long interruptible_syscall(uint32_t seen, long number, long a, long b, long c, long d, long e);
 
+// From now on faults in copies to and from the program's memory (user_memory.h) are caught. Idempotent.
+void catch_faults();
+
 // sigaction(2) as the program sees it. Returns 0 or -errno. Async-signal-safe.
 [[nodiscard]] int set_signal_action(int number, const struct sigaction* action,
                                     struct sigaction* old);

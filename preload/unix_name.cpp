@@ -12,6 +12,7 @@
 #include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/pool.h"
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -62,15 +63,18 @@ bool UnixName::operator==(const UnixName& other) const {
          (bytes() == other.bytes() && bytes() != 0 && memcmp(path(), other.path(), bytes()) == 0);
 }
 
-void UnixName::format(sockaddr* out, socklen_t* length) const {
-  if (out == nullptr || length == nullptr) return;
-  sockaddr_un a{};
+int UnixName::format(sockaddr* out, socklen_t* length) const {
+  if (out == nullptr || length == nullptr) return -EFAULT;
+  union {
+    sockaddr_un a;
+    char room[sizeof(sockaddr_un) + 1];  // for the zero after a name that fills it
+  } u = {};
+  sockaddr_un& a = u.a;
   a.sun_family = AF_UNIX;
   socklen_t size = offsetof(sockaddr_un, sun_path) + socklen_t(bytes());
   if (text_ != nullptr) memcpy(a.sun_path, text_->path, bytes() < sizeof a.sun_path ? bytes() : sizeof a.sun_path);
   if (text_ != nullptr && !is_abstract()) ++size;  // with the zero at its end
-  memcpy(out, &a, *length < size ? *length : size < sizeof a ? size : sizeof a);
-  *length = size;
+  return put_sized(out, length, &u, size);
 }
 
 // ---- who listens there ----------------------------------------------------------------------

@@ -28,7 +28,7 @@ class UnixName {
   size_t bytes() const { return text_ != nullptr ? text_->bytes : 0; }
   bool operator==(const UnixName& other) const;
   // As getsockname(2) and its relatives have it.
-  void format(sockaddr* out, socklen_t* length) const;
+  int format(sockaddr* out, socklen_t* length) const;
 
  private:
   struct Text {

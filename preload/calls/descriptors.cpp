@@ -10,8 +10,9 @@
 #include "preload/kernel.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
-#include "preload/signal_watch.h"
 #include "preload/pipes.h"
+#include "preload/signal_watch.h"
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -163,13 +164,13 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
   bool connected = s.state == TcpState::kConnected;
   switch (request) {
     case FIONBIO: {
-      if (argument == nullptr) return -EFAULT;
-      bool on = *static_cast<int*>(argument) != 0;
+      int on;
+      if (int error = get_user(on, static_cast<int*>(argument)); error != 0) return error;
       return set_status_flags(s, fd, O_RDWR | s.status_flags | (on ? O_NONBLOCK : 0));
     }
     case FIOASYNC: {
-      if (argument == nullptr) return -EFAULT;
-      bool on = *static_cast<int*>(argument) != 0;
+      int on;
+      if (int error = get_user(on, static_cast<int*>(argument)); error != 0) return error;
       return set_status_flags(s, fd, O_RDWR | (s.status_flags & ~O_ASYNC) | (on ? O_ASYNC : 0) | (s.nonblocking ? O_NONBLOCK : 0));
     }
     case FIOSETOWN:
@@ -178,22 +179,16 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       return libc.ioctl(fd, request, argument) == 0 ? 0 : -errno;
     case FIONREAD:
       if (!connected) break;
-      if (argument == nullptr) return -EFAULT;
       if (s.theirs == nullptr) s.reach_peer();
-      *static_cast<int*>(argument) = int(s.readable_to_mark());
-      return 0;
+      return put_user(static_cast<int*>(argument), int(s.readable_to_mark()));
     case SIOCATMARK:
       if (!connected) break;
-      if (argument == nullptr) return -EFAULT;
-      *static_cast<int*>(argument) = s.at_mark();
-      return 0;
+      return put_user(static_cast<int*>(argument), int{s.at_mark()});
     case SIOCOUTQ:
     case SIOCOUTQNSD:
       if (!connected) break;
-      if (argument == nullptr) return -EFAULT;
       if (s.theirs == nullptr) s.reach_peer();
-      *static_cast<int*>(argument) = int(s.is_unix() ? s.unread_bytes() : s.outstanding_bytes());
-      return 0;
+      return put_user(static_cast<int*>(argument), int(s.is_unix() ? s.unread_bytes() : s.outstanding_bytes()));
     default:
       break;
   }

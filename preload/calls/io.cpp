@@ -1,6 +1,7 @@
 // read(2), write(2) and their vectors.
 #include "preload/dispatch.h"
 #include "preload/iov_cursor.h"
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -10,15 +11,18 @@ ssize_t receive(TcpSocket& s, void* buf, size_t n, int flags) {
   return s.receive(&iov, 1, flags);
 }
 // A positioned call on a stream: only "at the current position" (-1) is allowed.
-int vector_error(int count, off64_t offset) { return count < 0 || count > 1024 ? -EINVAL : offset != -1 ? -ESPIPE : 0; }
+template <class F>
+ssize_t at_position(const iovec* iov, int count, off64_t offset, F&& f) {
+  return with_vectors(iov, count, [&](const iovec* v, int n) -> ssize_t { return offset != -1 ? -ESPIPE : f(v, n); });
+}
 // The end of a pipe: read and write, in all their forms, or the kernel's call.
 template <class Kernel>
 ssize_t read_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
-  return on_pipe(fd, false, [&](PipeEnd& p) -> ssize_t { return count < 0 || count > 1024 ? -EINVAL : p.receive(fd, iov, count); }, kernel);
+  return on_pipe(fd, false, [&](PipeEnd& p) -> ssize_t { return p.receive(fd, iov, count); }, kernel);
 }
 template <class Kernel>
 ssize_t write_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
-  return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t { return count < 0 || count > 1024 ? -EINVAL : p.send(fd, iov, count); }, kernel);
+  return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t { return p.send(fd, iov, count); }, kernel);
 }
 int flags_of(int rwf) { return (rwf & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
 // A call that reads the kernel's pipe finds everything there.
@@ -37,11 +41,16 @@ void settled(int fd) {
 
 [[gnu::noinline]] ssize_t do_readv(int fd, const iovec* iov, int count) {
   return on_connection(fd,
-                       [&](TcpSocket& s) -> ssize_t {
-                         if (count < 0 || count > 1024) return -EINVAL;
-                         return total_bytes(iov, count) == 0 ? 0 : s.receive(iov, count, 0);
+                       [&](TcpSocket& s) {
+                         return with_vectors(iov, count, [&](const iovec* v, int n) {
+                           return total_bytes(v, n) == 0 ? 0 : s.receive(v, n, 0);
+                         });
                        },
-                       [&] { return read_pipe(fd, iov, count, [&] { return libc.readv(fd, iov, count); }); });
+                       [&] {
+                         UserVectors v(iov, count < 0 ? 0 : size_t(count));
+                         if (count < 0 || v.error() != 0) return libc.readv(fd, iov, count);  // which says why
+                         return read_pipe(fd, v.get(), count, [&] { return libc.readv(fd, iov, count); });
+                       });
 }
 
 [[gnu::noinline]] ssize_t do_write(int fd, const void* buf, size_t n) {
@@ -58,11 +67,14 @@ void settled(int fd) {
 
 [[gnu::noinline]] ssize_t do_writev(int fd, const iovec* iov, int count) {
   return on_connection(fd,
-                       [&](TcpSocket& s) -> ssize_t {
-                         if (count < 0 || count > 1024) return -EINVAL;
-                         return s.send(iov, count, 0);
+                       [&](TcpSocket& s) {
+                         return with_vectors(iov, count, [&](const iovec* v, int n) { return s.send(v, n, 0); });
                        },
-                       [&] { return write_pipe(fd, iov, count, [&] { return libc.writev(fd, iov, count); }); });
+                       [&] {
+                         UserVectors v(iov, count < 0 ? 0 : size_t(count));
+                         if (count < 0 || v.error() != 0) return libc.writev(fd, iov, count);  // which says why
+                         return write_pipe(fd, v.get(), count, [&] { return libc.writev(fd, iov, count); });
+                       });
 }
 
 }  // namespace
@@ -85,9 +97,8 @@ INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
 
 INTERPOSE(ssize_t, preadv2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
   return on_connection(fd,
-                       [&](TcpSocket& s) -> ssize_t {
-                         int error = vector_error(count, offset);
-                         return error != 0 ? error : s.receive(iov, count, flags_of(flags));
+                       [&](TcpSocket& s) {
+                         return at_position(iov, count, offset, [&](const iovec* v, int n) { return s.receive(v, n, flags_of(flags)); });
                        },
                        [&] { return settled(fd), libc.preadv2(fd, iov, count, offset, flags); });
 }
@@ -98,9 +109,8 @@ INTERPOSE(ssize_t, preadv64v2, (int fd, const iovec* iov, int count, off64_t off
 
 INTERPOSE(ssize_t, pwritev2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
   return on_connection(fd,
-                       [&](TcpSocket& s) -> ssize_t {
-                         int error = vector_error(count, offset);
-                         return error != 0 ? error : s.send(iov, count, flags_of(flags));
+                       [&](TcpSocket& s) {
+                         return at_position(iov, count, offset, [&](const iovec* v, int n) { return s.send(v, n, flags_of(flags)); });
                        },
                        [&] {
                          return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t {

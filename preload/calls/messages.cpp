@@ -5,6 +5,7 @@
 #include "preload/files/ancillary.h"
 #include "preload/materialize.h"
 #include "preload/passing.h"
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -16,7 +17,7 @@ socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) 
   Guard guard(control_lock);
   UnixName peer = s.peer_name();
   if (peer.empty()) return 0;
-  peer.format(static_cast<sockaddr*>(name), &length);
+  (void)peer.format(static_cast<sockaddr*>(name), &length);
   return length;
 }
 
@@ -43,9 +44,7 @@ ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
   return n;
 }
 
-ssize_t receive_message(TcpSocket& s, msghdr* m, int flags) {
-  if (m->msg_iovlen > 1024) return -EMSGSIZE;
-  if (s.is_unix()) return receive_on_unix(s, m, flags);
+ssize_t receive_on_tcp(TcpSocket& s, msghdr* m, int flags) {
   ssize_t n = s.receive(m->msg_iov, int(m->msg_iovlen), flags);
   if (n < 0) return n;
   m->msg_namelen = 0;  // as tcp_recvmsg leaves it on a connected socket
@@ -54,8 +53,18 @@ ssize_t receive_message(TcpSocket& s, msghdr* m, int flags) {
   return n;
 }
 
-ssize_t send_message(TcpSocket& s, const msghdr* m, int flags) {
-  if (m->msg_iovlen > 1024) return -EMSGSIZE;
+ssize_t receive_message(TcpSocket& s, msghdr* to, int flags) {
+  UserMessage m(to);
+  if (m.error() != 0) return m.error();
+  ssize_t n = s.is_unix() ? receive_on_unix(s, m.get(), flags) : receive_on_tcp(s, m.get(), flags);
+  int error = n >= 0 ? m.give_back(to) : 0;
+  return error != 0 ? error : n;
+}
+
+ssize_t send_message(TcpSocket& s, const msghdr* from, int flags) {
+  UserMessage message(from);
+  if (message.error() != 0) return message.error();
+  const msghdr* m = message.get();
   if (s.is_unix()) {
     if (m->msg_namelen != 0) return -EISCONN;
     if (!may_pass(m)) return s.send_with_control(*m, flags);
@@ -137,7 +146,7 @@ INTERPOSE(int, recvmmsg, (int fd, mmsghdr* m, unsigned count, int flags, timespe
                            bool first_only = (flags & MSG_WAITFORONE) != 0 && i > 0;
                            n = receive_message(s, &m[i].msg_hdr, (flags & ~MSG_WAITFORONE) | (first_only ? int{MSG_DONTWAIT} : 0));
                            if (n < 0) break;
-                           m[i].msg_len = unsigned(n);
+                           if (int e = put_user(&m[i].msg_len, unsigned(n)); e != 0) return e;
                            if (n == 0) break;
                          }
                          return i > 0 ? ssize_t(i) : n;
@@ -187,7 +196,7 @@ INTERPOSE(int, sendmmsg, (int fd, mmsghdr* m, unsigned count, int flags)) {
                          for (; i < count; ++i) {
                            n = send_message(s, &m[i].msg_hdr, flags);
                            if (n < 0) break;
-                           m[i].msg_len = unsigned(n);
+                           if (int e = put_user(&m[i].msg_len, unsigned(n)); e != 0) return e;
                          }
                          return i > 0 ? ssize_t(i) : n;
                        },

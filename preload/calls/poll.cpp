@@ -7,6 +7,7 @@
 #include "preload/kernel.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
+#include "preload/user_memory.h"
 #include "preload/waiting.h"
 
 namespace sluice::preload {
@@ -18,6 +19,12 @@ static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
               POLLRDHUP == EPOLLRDHUP && POLLRDNORM == EPOLLRDNORM && POLLWRNORM == EPOLLWRNORM);
 
 constexpr int kKernelSpins = 48;
+
+// Whether the shim has anything at all that could be polled.
+bool has_something() { return descriptors.high_water() != 0 || any_pipes; }
+
+// Whether there is something of ours to look at in it. What cannot be read is for the kernel to refuse.
+bool is_readable(const pollfd* fds, nfds_t count) { return has_something() && probe_user(fds, count) == 0; }
 
 bool any_ours(const pollfd* fds, nfds_t count) {
   for (nfds_t i = 0; i < count; ++i)
@@ -158,6 +165,13 @@ void clear(fd_set* s, int count) {
   if (s != nullptr) memset(s, 0, size_t((count + 63) / 64 * 8));
 }
 
+bool is_readable(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
+  if (count <= 0 || !has_something()) return false;
+  for (const fd_set* s : {r, w, e})
+    if (s != nullptr && probe_user(reinterpret_cast<const char*>(s), size_t(count + 7) / 8) != 0) return false;
+  return true;
+}
+
 bool any_ours(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
   for (int fd = 0; fd < count && fd < int(descriptors.high_water()); ++fd)
     if (descriptors.peek(fd) != nullptr && (has(r, fd) || has(w, fd) || has(e, fd))) return true;
@@ -229,6 +243,7 @@ void settle_pipes(int count, const fd_set* r) {
 
 INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
   be_ready();
+  if (!is_readable(fds, count)) return libc.poll(fds, count, timeout);
   if (any_pipes && !settle_pipes(fds, count)) return poll_unsettled(fds, count);
   if (!any_ours(fds, count)) return libc.poll(fds, count, timeout);
   return poll_files(fds, count, Deadline::in_ms(timeout), nullptr);
@@ -236,6 +251,7 @@ INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
 
 INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
+  if (!is_readable(fds, count)) return libc.ppoll(fds, count, timeout, mask);
   if (any_pipes && !settle_pipes(fds, count)) return poll_unsettled(fds, count);
   if (!any_ours(fds, count)) return libc.ppoll(fds, count, timeout, mask);
   return poll_files(fds, count, Deadline::in(timeout), mask);
@@ -243,8 +259,9 @@ INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const
 
 INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* timeout)) {
   be_ready();
+  if (!is_readable(count, r, w, e)) return libc.select(count, r, w, e, timeout);
   if (any_pipes) settle_pipes(count, r);
-  if (count < 0 || !any_ours(count, r, w, e)) return libc.select(count, r, w, e, timeout);
+  if (!any_ours(count, r, w, e)) return libc.select(count, r, w, e, timeout);
   timespec t{};
   if (timeout != nullptr) {
     if (timeout->tv_sec < 0 || timeout->tv_usec < 0) return finish(-EINVAL);
@@ -262,8 +279,9 @@ INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* tim
 
 INTERPOSE(int, pselect, (int count, fd_set* r, fd_set* w, fd_set* e, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
+  if (!is_readable(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
   if (any_pipes) settle_pipes(count, r);
-  if (count < 0 || !any_ours(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
+  if (!any_ours(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
   int n = select_files(count, r, w, e, Deadline::in(timeout), mask);
   if (n == -EINTR) cancellation_point();
   return finish(n);

@@ -7,6 +7,7 @@
 #include "preload/namespaces.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
+#include "preload/user_memory.h"
 #include "preload/waiting.h"
 
 namespace sluice::preload {
@@ -121,8 +122,7 @@ int report_name(const TcpSocket& s, bool of_peer, sockaddr* addr, socklen_t* len
   if (addr == nullptr || length == nullptr) return -EFAULT;
   if (int(*length) < 0) return -EINVAL;
   Guard guard(control_lock);
-  (of_peer ? s.peer_name() : s.name()).format(addr, length);
-  return 0;
+  return (of_peer ? s.peer_name() : s.name()).format(addr, length);
 }
 
 int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
@@ -144,7 +144,7 @@ int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, 
     return -EAGAIN;
   }
   s->nonblocking = (flags & SOCK_NONBLOCK) != 0;
-  s->is_unix() ? s->peer_name().format(addr, length) : format_name(s->remote, s->family, addr, length);
+  if (addr != nullptr) (void)(s->is_unix() ? s->peer_name().format(addr, length) : format_name(s->remote, s->family, addr, length));
   return placeholder;
 }
 
@@ -204,6 +204,7 @@ int accept_now(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, i
 int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
   if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) return -EINVAL;
   if (listener.state != TcpState::kListening) return -EINVAL;
+  if (addr != nullptr && probe_user(length, 1) != 0) return -EFAULT;
   uint32_t seen_unrestarted = signal_counts.unrestarted;
   Deadline deadline = Deadline::in_us(listener.receive_timeout_us);
   bool kernel_ready = false;
@@ -320,8 +321,7 @@ INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
   return on_connection(fd,
                        [&](TcpSocket& s) {
                          if (s.is_unix()) return report_name(s, false, addr, length);
-                         format_name(s.local, s.family, addr, length);
-                         return 0;
+                         return format_name(s.local, s.family, addr, length);
                        },
                        [&] { return libc.getsockname(fd, addr, length); }, Cancellation::kNoPoint);
 }
@@ -332,8 +332,7 @@ INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
                          if (s.is_unix()) return report_name(s, true, addr, length);
                          if (s.theirs == nullptr) s.reach_peer();
                          if (s.has_ended()) return -ENOTCONN;
-                         format_name(s.remote, s.family, addr, length);
-                         return 0;
+                         return format_name(s.remote, s.family, addr, length);
                        },
                        [&] { return libc.getpeername(fd, addr, length); }, Cancellation::kNoPoint);
 }

@@ -11,6 +11,7 @@
 #include "preload/pipes.h"
 #include "preload/pool.h"
 #include "preload/signals.h"
+#include "preload/user_memory.h"
 #include "preload/waiting.h"
 #include "shm/wake.h"
 
@@ -26,12 +27,6 @@ constinit Pool<EpollSet> set_pool;
 // While connections of ours keep a set busy, its kernel descriptors are looked at this often.
 constexpr uint32_t kKernelEvery = 8;
 constexpr int kKernelSpins = 48;
-
-// Whether it can be written is found out here, by a fault. The compiler must not leave it out.
-void touch(void* memory) {
-  auto* word = static_cast<uint32_t*>(memory);
-  __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED), __ATOMIC_RELAXED);  // nobody else's, both
-}
 
 uint32_t events_of(File& f) {
   return f.kind() == FileKind::kTcpSocket ? static_cast<TcpSocket&>(f).poll_events()
@@ -92,7 +87,7 @@ int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
   if (&f == this) return -EINVAL;
   epoll_event copied{};  // before the lock: a bad pointer ends here
   if (op != EPOLL_CTL_DEL && event != nullptr) {
-    copied = *event;
+    if (int error = get_user(copied, event); error != 0) return error;
     event = &copied;
   }
   Guard guard(control_lock);
@@ -310,7 +305,8 @@ int EpollSet::kernel_wait(epoll_event* events, int max, const Deadline& deadline
 
 int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
   if (max <= 0) return -EINVAL;
-  touch(events);  // likewise
+  // Before a lock, and before an event counts as told: as a copy onto itself, for want of another's memory.
+  if (int error = copy_user(events, events, sizeof *events); error != 0) return error;
   if (forks_seen_ != forks.load(std::memory_order_relaxed)) renew_interest();  // changes only in fork
   uint32_t seen = signal_counts.any;
   for (;;) {

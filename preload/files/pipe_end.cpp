@@ -95,7 +95,7 @@ size_t PipeEnd::in_ring() { return has_channel() ? channel().readable(channel().
 
 // ---- reading ------------------------------------------------------------------------------
 
-// What the ring has. 0: nothing. Under the read lock.
+// What the ring has. 0: nothing. -EFAULT: it stays there. Under the read lock.
 ssize_t PipeEnd::take(const iovec* iov, int count) {
   size_t n = channel().readable(channel().word());
   size_t wanted = total_bytes(iov, count);
@@ -106,8 +106,8 @@ ssize_t PipeEnd::take(const iovec* iov, int count) {
   for (size_t done = 0; done < n;) {
     size_t k = n - done < kPieceBytes ? n - done : kPieceBytes;
     Pieces<const std::byte> p = channel().observe(k);
-    cursor.scatter(p.first, p.first_bytes);
-    if (p.second_bytes > 0) cursor.scatter(p.second, p.second_bytes);
+    if (cursor.scatter(p.first, p.first_bytes) != 0 || (p.second_bytes > 0 && cursor.scatter(p.second, p.second_bytes) != 0))
+      return done > 0 ? ssize_t(done) : -EFAULT;
     channel().retire(k);
     done += k;
   }
@@ -179,7 +179,7 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
     Turn turn(*this, interrupted);
     if (turn.is_nested()) return read_kernel(fd, iov, count);
     if (!turn.is_had()) return -EINTR;
-    if (ssize_t n = take(iov, count); n > 0) return n;
+    if (ssize_t n = take(iov, count); n != 0) return n;
     if (total_bytes(iov, count) == 0) return 0;
     uint64_t word = channel().word();
     if (Channel::is_ring(word) && wait) {
@@ -280,7 +280,8 @@ void PipeEnd::go_to_kernel(int fd, const Turn& turn) {
   readers.unlock();
 }
 
-// Puts bytes into the ring as long as that takes them; returns how many. Under the write lock.
+// Puts bytes into the ring as long as that takes them; returns how many. What cannot be read is for the
+// kernel to refuse. Under the write lock.
 size_t PipeEnd::put(int fd, const iovec* iov, int count, size_t total, bool wait) {
   size_t done = 0;
   size_t least = total <= PIPE_BUF ? total : 1;  // pipe(7): such writes are not divided
@@ -298,8 +299,7 @@ size_t PipeEnd::put(int fd, const iovec* iov, int count, size_t total, bool wait
     if (n > kPieceBytes) n = kPieceBytes;
     Pieces<std::byte> p = channel().reserve(word, n);
     IovCursor cursor(iov, count, done);
-    cursor.gather(p.first, p.first_bytes);
-    if (p.second_bytes > 0) cursor.gather(p.second, p.second_bytes);
+    if (cursor.gather(p.first, p.first_bytes) != 0 || (p.second_bytes > 0 && cursor.gather(p.second, p.second_bytes) != 0)) return done;
     if (!channel().publish(word, n)) return done;
     done += n;
   }

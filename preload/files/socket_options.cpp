@@ -7,6 +7,7 @@
 
 #include "preload/libc.h"
 #include "preload/materialize.h"
+#include "preload/user_memory.h"
 
 namespace sluice::preload {
 
@@ -155,12 +156,14 @@ int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t
   if (o == nullptr || (kernel_has_it(s) && s.state != TcpState::kConnected && !(of_connection && level == SOL_SOCKET)))
     return libc.getsockopt(fd, level, name, value, length) == 0 ? 0 : -errno;
   if (value == nullptr || length == nullptr) return -EFAULT;
-  if (int(*length) < 0) return -EINVAL;
+  socklen_t room;
+  if (int error = get_user(room, length); error != 0) return error;
+  if (int(room) < 0) return -EINVAL;
   Value v = o->get(s);
   if (s.is_unix() && level == SOL_SOCKET && name == kPeerPidFd && v.as_int() < 0) return -ENODATA;
-  if (*length > v.length) *length = v.length;
-  memcpy(value, v.bytes, *length);
-  return 0;
+  if (room > v.length) room = v.length;
+  int error = put_user(length, room);
+  return error != 0 ? error : copy_user(value, v.bytes, room);
 }
 
 int set_option(TcpSocket& s, int fd, int level, int name, const void* value, socklen_t length) {
@@ -181,8 +184,8 @@ int set_option(TcpSocket& s, int fd, int level, int name, const void* value, soc
   if (length < o->at_least) return -EINVAL;
   Value v{};
   v.length = length < sizeof v.bytes ? length : socklen_t(sizeof v.bytes);
-  memcpy(v.bytes, value, v.length);
-  return o->set(s, v);
+  int error = copy_user(v.bytes, value, v.length);
+  return error != 0 ? error : o->set(s, v);
 }
 
 }  // namespace sluice::preload

@@ -16,6 +16,7 @@
 #include "preload/peers.h"
 #include "preload/pool.h"
 #include "preload/routes.h"
+#include "preload/user_memory.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -124,8 +125,8 @@ int parse_name(const sockaddr* a, socklen_t length, SocketName& out) {
   return a->sa_family == AF_INET || a->sa_family == AF_INET6 ? -EINVAL : -EAFNOSUPPORT;
 }
 
-void format_name(const SocketName& name, int family, sockaddr* out, socklen_t* length) {
-  if (out == nullptr || length == nullptr) return;
+int format_name(const SocketName& name, int family, sockaddr* out, socklen_t* length) {
+  if (out == nullptr || length == nullptr) return -EFAULT;
   sockaddr_in v4{};
   sockaddr_in6 v6{};
   v4.sin_family = AF_INET;
@@ -135,9 +136,7 @@ void format_name(const SocketName& name, int family, sockaddr* out, socklen_t* l
   v6.sin6_port = htons(name.port);
   memcpy(&v6.sin6_addr, name.address, 16);
   const void* from = family == AF_INET ? static_cast<const void*>(&v4) : &v6;
-  socklen_t size = family == AF_INET ? sizeof v4 : sizeof v6;
-  memcpy(out, from, *length < size ? *length : size);
-  *length = size;
+  return put_sized(out, length, from, family == AF_INET ? sizeof v4 : sizeof v6);
 }
 
 // ---- begun --------------------------------------------------------------------------------
@@ -513,7 +512,7 @@ bool wait_writable(int fd, const Deadline& deadline) {
 int connected_socket(const SocketName& to, int family, const Deadline& deadline) {
   sockaddr_storage a;
   socklen_t length = sizeof a;
-  format_name(to, family, reinterpret_cast<sockaddr*>(&a), &length);
+  (void)format_name(to, family, reinterpret_cast<sockaddr*>(&a), &length);
   int fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
   if (kernel::connect(fd, reinterpret_cast<sockaddr*>(&a), length) == 0 || (errno == EINPROGRESS && wait_writable(fd, deadline)))
@@ -526,7 +525,7 @@ int connected_socket(const SocketName& to, int family, const Deadline& deadline)
 int connected_socket(const UnixName& to, const Deadline& deadline) {
   sockaddr_un a;
   socklen_t length = sizeof a;
-  to.format(reinterpret_cast<sockaddr*>(&a), &length);
+  (void)to.format(reinterpret_cast<sockaddr*>(&a), &length);
   int fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   timespec left = deadline.left();

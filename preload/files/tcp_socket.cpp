@@ -125,9 +125,9 @@ ssize_t TcpSocket::receive_urgent(const iovec* iov, int count, int flags) {
   Pieces<const std::byte> p;
   ByteConsumer in(region_of(theirs), *theirs, *mine);
   if (in.observe(p, uint64_t(mark)) != 0 || p.bytes() == 0) return -EAGAIN;
-  if ((flags & MSG_PEEK) == 0) urgent_taken = theirs->urgent.load(std::memory_order_acquire);
   if (total_bytes(iov, count) == 0) return 0;
-  IovCursor(iov, count, 0).scatter(p.first, 1);
+  if (int e = IovCursor(iov, count, 0).scatter(p.first, 1); e != 0) return e;
+  if ((flags & MSG_PEEK) == 0) urgent_taken = theirs->urgent.load(std::memory_order_acquire);
   return 1;
 }
 
@@ -137,10 +137,10 @@ void TcpSocket::mark_urgent(uint64_t end) {
 }
 
 // The last byte of a send with MSG_OOB. Announced before it is published: nobody reads past it.
-size_t TcpSocket::send_urgent(const iovec* iov, int count, size_t skip) {
+ssize_t TcpSocket::send_urgent(const iovec* iov, int count, size_t skip) {
   if (make_space(1) == 0) return 0;
   mark_urgent(mine->tail.load(std::memory_order_relaxed) + 1);  // ours
-  return size_t(send_now(iov, count, skip, 1));
+  return send_now(iov, count, skip, 1);
 }
 
 int64_t TcpSocket::outstanding_bytes() {
@@ -326,7 +326,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
   }
 }
 
-// Takes what is there. -EAGAIN: nothing, and no end either. 0: the end.
+// Takes what is there. -EAGAIN: nothing, and no end either. 0: the end. -EFAULT: nothing was taken.
 ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here) {
   if (theirs == nullptr || is_left_behind_by_peer()) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
@@ -383,9 +383,8 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     size_t first = n < p.first_bytes ? n : p.first_bytes;
     if ((flags & MSG_TRUNC) != 0) {
       cursor.skip(n);
-    } else {
-      cursor.scatter(p.first, first);
-      if (n > first) cursor.scatter(p.second, n - first);
+    } else if (cursor.scatter(p.first, first) != 0 || (n > first && cursor.scatter(p.second, n - first) != 0)) {
+      return done > 0 ? ssize_t(done) : -EFAULT;
     }
     done += n;
     left -= n;
@@ -460,8 +459,13 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
         return ssize_t(total);
       }
       size_t plain = urgent && total > 0 ? total - 1 : total;
-      done += size_t(send_now(iov, count, done, plain - done));
-      if (done < total && done == plain) done += send_urgent(iov, count, done);
+      ssize_t n = send_now(iov, count, done, plain - done);
+      if (n > 0) done += size_t(n);
+      if (n >= 0 && done < total && done == plain) {
+        n = send_urgent(iov, count, done);
+        if (n > 0) done += size_t(n);
+      }
+      if (n < 0) return done > 0 ? ssize_t(done) : n;
     }
     look_behind();
     if (done == total) return ssize_t(done);
@@ -478,6 +482,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
   }
 }
 
+// Puts as much into the ring as fits. -EFAULT: nothing could be read.
 ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip, size_t at_most) {
   ByteProducer out = producer();
   IovCursor cursor(iov, count, skip);
@@ -490,8 +495,8 @@ ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip, size_t at_
     if (n > left) n = left;
     if (n > kPieceBytes) n = kPieceBytes;
     Pieces<std::byte> p = out.reserve(n);
-    cursor.gather(p.first, p.first_bytes);
-    if (p.second_bytes > 0) cursor.gather(p.second, p.second_bytes);
+    if (cursor.gather(p.first, p.first_bytes) != 0 || (p.second_bytes > 0 && cursor.gather(p.second, p.second_bytes) != 0))
+      return done > 0 ? ssize_t(done) : -EFAULT;
     out.publish(n);
     after_publish();
     done += n;

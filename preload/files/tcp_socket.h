@@ -19,7 +19,8 @@ namespace sluice::preload {
 
 // An address and port as in shm::SocketName, and as the program passes it.
 [[nodiscard]] int parse_name(const sockaddr* a, socklen_t length, shm::SocketName& out);
-void format_name(const shm::SocketName& name, int family, sockaddr* out, socklen_t* length);
+// 0, -EFAULT or -EINVAL.
+int format_name(const shm::SocketName& name, int family, sockaddr* out, socklen_t* length);
 bool is_v4(const shm::SocketName& n);
 bool is_any(const shm::SocketName& n);
 bool is_loopback(const shm::SocketName& n);
@@ -237,7 +238,7 @@ class TcpSocket : public File {
   static constexpr int kMostLowWater = 32 * 1024;
   ssize_t receive_urgent(const iovec* iov, int count, int flags);
   void mark_urgent(uint64_t end);
-  size_t send_urgent(const iovec* iov, int count, size_t skip);
+  ssize_t send_urgent(const iovec* iov, int count, size_t skip);
   void note_reset(uint32_t remote);
   ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here);
   ssize_t send_with_control_now(const msghdr& m);

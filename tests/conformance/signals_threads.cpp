@@ -233,13 +233,12 @@ TEST("a handler may use connections itself") {
   Connection connection = connect_peer(Where::kSameProcess);
   connection.peer.start_echo();
   Worker talker([&] {
-    for (int i = 0; i < 1'000; i++) {
+    for (int i = 0; i < 1'000 || signals_seen < 100; i++) {
       write_all(connection.fd, "ping");
       CHECK_EQ(read_exactly(connection.fd, 4), "ping");
     }
   });
   talker.signal_until_done(SIGUSR1);
-  CHECK_TRUE(signals_seen > 0);
 }
 
 TEST("a handler may leave a blocked recv by siglongjmp") {
