@@ -29,6 +29,9 @@ constexpr int64_t kReplyMs = 500;
 // Whoever did not answer and has done nothing since is not asked again for so long.
 constexpr uint64_t kStallNs = 2'000'000'000;
 
+// Nobody is at the other end any more.
+bool is_end(int error) { return error == -ENOTCONN || error == -ECONNRESET || error == -EPIPE; }
+
 void limit_waits(int socket) {
   timeval limit{1, 0};
   libc.setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -151,7 +154,7 @@ bool CoordinatorLink::ensure() {
     asked_ = {reserved_, false, true};
     reserved_ = -1;
   } else {
-    if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
+    if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs && !watch_has_news()) return false;
     last_try_ns_ = now;
     int socket;
     if (!connect_socket(socket)) return false;
@@ -298,7 +301,7 @@ bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
   for (;;) {
     int error = receive_packet(socket_, out, 0);
     if (error != 0) {
-      if (error == -ENOTCONN || error == -ECONNRESET) lose();
+      if (is_end(error)) lose();
       else note_stall();
       return false;
     }
@@ -333,7 +336,7 @@ bool CoordinatorLink::take_packet(ReceivedPacket& out) {
   if (socket_ < 0 || !has_packets()) return false;
   int error = receive_packet(socket_, out, MSG_DONTWAIT);
   if (error == 0) ++packets_taken_;
-  if (error == -ENOTCONN || error == -ECONNRESET) lose();
+  if (is_end(error)) lose();
   return error == 0;
 }
 
@@ -345,6 +348,7 @@ int CoordinatorLink::ask(const Packet& question, const int* fds, int count, uint
   if (out_of_step_ && !sync()) return -ENOTCONN;
   out_of_step_ = false;
   int error = send_packet(socket_, question, fds, count, who, body);
+  if (is_end(error)) lose();
   if (error != 0) return error;
   out_of_step_ = !wait_for_packet(answer_type, r);
   return out_of_step_ ? -ENOTCONN : -int(r.packet.status);
@@ -442,6 +446,15 @@ void CoordinatorLink::tell_sleeping() {
 }
 
 DomainId CoordinatorLink::reserve() {
+  bool ended = false;
+  DomainId child = try_reserve(ended);
+  if (!ended || socket_ < 0) return child;
+  // A coordinator that went away in the last moments: perhaps the next one is there.
+  lose();
+  return ensure() ? try_reserve(ended) : kNobody;
+}
+
+DomainId CoordinatorLink::try_reserve(bool& ended) {
   child_id_ = kNobody;
   child_was_known_ = false;
   int channel = socket_ >= 0 ? socket_ : reserved_;
@@ -452,6 +465,7 @@ DomainId CoordinatorLink::reserve() {
   limit_waits(child_);
   int sent = send_packet(channel, make_packet(kReserve, self_), &ends[1], 1);
   kernel::close(ends[1]);
+  ended = is_end(sent);
   ReceivedPacket r;
   bool answered = sent == 0 && receive_packet(child_, r, 0) == 0 && r.packet.type == kReserved &&
                   r.packet.status == 0;

@@ -121,6 +121,7 @@ class CoordinatorLink {
   int client_region();
   void tell_sleeping();
   bool push(const shm::Message& m);
+  shm::DomainId try_reserve(bool& ended);
   bool wait_for_packet(uint16_t type, ReceivedPacket& out);
   [[nodiscard]] int ask(const shm::Packet& question, const int* fds, int count, uint16_t answer_type, ReceivedPacket& answer,
                         const ucred* who = nullptr, const shm::NameBody* body = nullptr);

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -93,6 +94,7 @@ namespace {
 int bell_fd = -1;
 int watched_fd = -1;    // the coordinator's socket
 int inotify_fd = -1;    // its directory, while it is away
+int inotify_seen = 0;   // bytes that were queued there when it was last looked at
 constexpr int kInheritedBells = 8;
 int inherited_bells[kInheritedBells] = {-1, -1, -1, -1, -1, -1, -1, -1};
 struct TakersBell {
@@ -221,8 +223,16 @@ void ring_family_bells() {
 void watch_for(const char* directory) {
   if (inotify_fd >= 0) return;
   inotify_fd = move_high(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  inotify_seen = 0;
   if (inotify_fd >= 0) inotify_add_watch(inotify_fd, directory, IN_CREATE | IN_MOVED_TO | IN_ATTRIB);
   changed();
+}
+
+bool watch_has_news() {
+  int bytes = 0;  // queued; nobody reads them
+  if (inotify_fd < 0 || libc.ioctl(inotify_fd, FIONREAD, &bytes) != 0 || bytes == inotify_seen) return false;
+  inotify_seen = bytes;
+  return true;
 }
 
 void watch_socket(int fd) {

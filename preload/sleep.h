@@ -51,6 +51,8 @@ void ring_family_bells();
 void forget_takers_bells(bool (*still_used)(shm::DomainId maker));
 // While the coordinator is away: a watch that wakes sleepers when it comes back.
 void watch_for(const char* directory);
+// Whether something has happened there since the last time; does not keep that from sleepers.
+bool watch_has_news();
 void watch_socket(int fd);
 void stop_watching();
 
