@@ -84,6 +84,8 @@ int CoordinatorLink::client_region() {
       region->counters[c].store(client_->counters[c].load(std::memory_order_relaxed),
                                 std::memory_order_relaxed);  // statistics
   }
+  for (uint32_t c = 0; c < kCounters; ++c)
+    region->counters[c].fetch_add(early_[c].exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);  // statistics
   client_ = region;
   tell_sleeping();  // threads may sleep by now that found no region to say it in
   return move_high(fd);
@@ -492,6 +494,7 @@ void CoordinatorLink::become_child() {
   bell_ = -1;
   if (client_ != nullptr) munmap(client_, kClientBytes);
   client_ = nullptr;
+  for (std::atomic<uint64_t>& c : early_) c.store(0, std::memory_order_relaxed);  // the parent's; one thread
   if (replies() != nullptr) munmap(const_cast<ReplyRegion*>(replies()), kReplyBytes);
   replies_.store(nullptr, std::memory_order_release);
   for (uint32_t i = 0; i < waiting_count_; ++i) waiting_[i].close_all();

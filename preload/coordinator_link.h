@@ -86,8 +86,9 @@ class CoordinatorLink {
   // In which this process is known: see namespaces.h.
   uint64_t network_namespace() const { return namespace_; }
 
+  // Before this process is known to the coordinator it is kept for when it is.
   void count(uint32_t counter, int64_t delta = 1) {
-    if (client_ == nullptr) return;
+    if (client_ == nullptr) return void(early_[counter].fetch_add(uint64_t(delta), std::memory_order_relaxed));  // a statistic
     client_->counters[counter].fetch_add(uint64_t(delta), std::memory_order_relaxed);  // a statistic
   }
   void count_fallback(shm::Fallback why) { count(shm::kFallbacks + uint32_t(why)); }
@@ -142,6 +143,7 @@ class CoordinatorLink {
   bool shared_mode_ = false;
   shm::Protect protect_ = shm::Protect::kRegions;
   shm::ClientRegion* client_ = nullptr;
+  std::atomic<uint64_t> early_[shm::kCounters] = {};
   std::atomic<const shm::ReplyRegion*> replies_{nullptr};  // read without the lock
   const shm::Directory* directory_ = nullptr;
   shm::SharedQueueRegion* shared_queue_ = nullptr;

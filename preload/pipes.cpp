@@ -109,7 +109,8 @@ bool is_still(int fd, const PipeEnd& p) {
 
 void note_pipe(const int ends[2], int flags) {
   ino_t inode;
-  if (!coordinator.enabled() || (flags & O_DIRECT) != 0 || in_vfork_child() || !is_pipe(ends[0], inode)) return;
+  if ((flags & O_DIRECT) != 0) return coordinator.count_fallback(Fallback::kType);
+  if (!coordinator.enabled() || in_vfork_child() || !is_pipe(ends[0], inode)) return;
   for (int i = 0; i < 2; ++i) drop_pipe_end(ends[i]);  // closed by a call that the shim did not see
   Guard guard(control_lock);
   if (!any_pipes && !pipe_ends.create()) return;

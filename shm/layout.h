@@ -257,12 +257,14 @@ enum class Fallback : uint32_t {
   kNoMemory,       // region, slots or ring memory exhausted
   kRefused,        // policy
   kOption,         // the socket carries something only the kernel does
-  kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams, records
+  kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams, records; a pipe of packets
+  kSocketPair,     // socketpair(2)
+  kFifo,           // a named pipe was made
   kCount,
 };
 inline constexpr const char* kFallbackNames[] = {"no_listener", "no_acceptor", "no_coordinator",
                                                  "backlog_full", "no_ports", "no_memory",
-                                                 "refused", "option", "type"};
+                                                 "refused", "option", "type", "socketpair", "fifo"};
 static_assert(sizeof(kFallbackNames) / sizeof(*kFallbackNames) == uint32_t(Fallback::kCount));
 
 struct ClientRegion {

@@ -249,6 +249,15 @@ INTERPOSE(int, socket, (int family, int type, int protocol)) {
   return finish(changed ? create_after_change(family, type, protocol) : create(family, type));
 }
 
+// The ends are nearly always for children that are started by exec, where a carrier would be slower than
+// the kernel.
+INTERPOSE(int, socketpair, (int family, int type, int protocol, int ends[2])) {
+  be_ready();
+  int r = libc.socketpair(family, type, protocol, ends);
+  if (r == 0) coordinator.count_fallback(shm::Fallback::kSocketPair);
+  return r;
+}
+
 INTERPOSE(int, bind, (int fd, const sockaddr* addr, socklen_t length)) {
   return on_socket(fd,
                    [&](TcpSocket& s) -> int {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """sluiced and sluice from the build directory: options, statuses, complaints, and ends."""
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,8 @@ import unittest
 
 from commands import Commands, OtherVersion, main, wait_until
 
+KERNELS = ("import os, socket, sys; os.mkfifo(sys.argv[1]); a, b = socket.socketpair();"
+           "os.pipe2(os.O_DIRECT); d = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);" )
 LISTEN = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"
 BAD_OPTIONS = {
     "sluice": ([], ["bogus"], ["run"], ["run", "--bogus", "true"], ["run", "--dir"],
@@ -198,6 +201,18 @@ class Embedded(Commands):
         self.assertEqual(status, 0)
         self.one_line(err, "note", "--queues=shared")
         self.assertEqual(self.sluice("stop"), (0, "", ""))
+
+    def test_what_stays_with_the_kernel_is_counted(self):
+        """Also what was made before the process was known to the coordinator."""
+        process = subprocess.Popen(
+            [self.build.sluice, "run", f"--dir={self.run_dir}", "--require", "--", sys.executable,
+             "-c", KERNELS + LISTEN, os.path.join(self.directory, "fifo")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        status, out, _ = self.sluice("status", "--json")
+        counted = json.loads(out)["fallback_total"]
+        self.assertEqual((status, counted["fifo"], counted["socketpair"], counted["type"]), (0, 1, 1, 2))
+        process.communicate(b"\n")
 
     def test_a_command_inside_means_the_same_coordinator(self):
         status, out, err = self.sluice("run", "--", self.build.sluice, "status")
