@@ -45,6 +45,7 @@ struct Client {
   Mapping<shm::ReplyRegion> reply_region;
   shm::MessageConsumer requests;
   shm::MessageProducer replies;
+  bool has_staged = false;                // replies that are not published yet
   std::deque<shm::Message> late_replies;  // did not fit the reply ring
   std::deque<OutPacket> outbox;           // did not fit the socket
   std::vector<OutPacket> kept;            // for when it says hello
@@ -79,7 +80,7 @@ class Clients {
  private:
   uint32_t next_serial_ = 1;
   std::unordered_map<uint32_t, std::unique_ptr<Client>> by_serial_;
-  std::unordered_map<DomainId, Client*> by_domain_;
+  std::vector<Client*> by_domain_ = std::vector<Client*>(shm::kMaxDomains);
   std::unordered_map<uint32_t, uint32_t> connections_of_;
   std::vector<uint32_t> doomed_;
 };

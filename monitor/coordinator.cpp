@@ -58,7 +58,7 @@ Coordinator::Coordinator(const Options& options)
   if (options_.shared_queues)
     transport_ = std::make_unique<SharedQueues>(core_, clients_);
   else
-    transport_ = std::make_unique<DividedQueues>(core_, clients_);
+    transport_ = std::make_unique<DividedQueues>(core_, clients_, post_);
   registrar_.serve(*transport_, tickets_);
   reaper_.serve(*transport_);
   status_.serve(*transport_);
@@ -142,6 +142,7 @@ void Coordinator::run() {
 // One turn for everybody. Returns whether there was anything to do.
 bool Coordinator::look() {
   bool any = transport_->poll();
+  if (any) post_.deliver_all();
   if (post_.has_late_replies()) post_.deliver_late_replies();
   if (++looks_ % kLooksPerSockets == 0) serve_sockets(0);
   any |= reaper_.bury();
@@ -153,6 +154,7 @@ void Coordinator::serve_sockets(int timeout_ms) {
   events_.wait(timeout_ms, [this](Source source, uint32_t id, uint32_t events) {
     on_event(source, id, events);
   });
+  post_.deliver_all();
 }
 
 void Coordinator::on_event(Source source, uint32_t id, uint32_t events) {

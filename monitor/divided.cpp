@@ -15,6 +15,7 @@ bool DividedQueues::poll() {
   for (Lane& lane : lanes_) {
     if (!is_servable(lane)) continue;
     serve(lane);
+    post_.deliver(*lane.client);
     any = true;
   }
   return any;

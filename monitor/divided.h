@@ -4,13 +4,14 @@
 #include <vector>
 
 #include "monitor/core/coordinator_core.h"
+#include "monitor/post.h"
 #include "monitor/transport.h"
 
 namespace sluice::monitor {
 
 class DividedQueues : public Transport {
  public:
-  DividedQueues(core::CoordinatorCore& core, Clients& clients) : core_(core), clients_(clients) {}
+  DividedQueues(core::CoordinatorCore& core, Clients& clients, Post& post) : core_(core), clients_(clients), post_(post) {}
 
   int queue_for(uint32_t) override { return -1; }
   void join(Client& client) override;
@@ -30,6 +31,7 @@ class DividedQueues : public Transport {
 
   core::CoordinatorCore& core_;
   Clients& clients_;
+  Post& post_;
   std::vector<Lane> lanes_;
 };
 

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <utility>
+
 #include "shm/wake.h"
 
 namespace sluice::monitor {
@@ -24,6 +26,7 @@ constexpr std::size_t kMostLateReplies = 1024;
 void Post::send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
                 std::string_view text) {
   if (to.doomed) return;
+  deliver(to);  // what was answered before comes before
   Sent sent = Sent::kFull;
   if (to.outbox.empty()) sent = try_send(to, packet, fds.begin(), fds.size(), text);
   if (sent == Sent::kYes) return announce(to, packet);
@@ -100,32 +103,48 @@ void Post::announce(Client& to, const shm::Packet& sent) {
   if (sleeps) ring(to);
 }
 
-// Threads that wait for a reply or a packet wait on the doorbell.
+// Threads that wait for a reply or a packet wait on the doorbell, and say so before.
 void Post::knock(Client& to) {
   to.reply_region->doorbell.fetch_add(1, std::memory_order_release);
-  shm::futex_wake(to.reply_region->doorbell);
+  shm::sleep_wake_fence();
+  if (to.region->waiters.load(std::memory_order_relaxed) != 0)  // ordered by the fence
+    shm::futex_wake(to.reply_region->doorbell);
 }
 
 // ---- replies ----------------------------------------------------------------------------
 
 void Post::reply(Client& to, const shm::Message& message) {
   if (to.doomed || !to.reply_region) return;
-  if (to.late_replies.empty() && to.replies.try_push(message)) return knock(to);
+  if (to.late_replies.empty() && to.replies.try_stage(message)) {
+    if (!std::exchange(to.has_staged, true)) staged_.push_back(to.serial);
+    return;
+  }
   if (to.late_replies.empty()) late_.push_back(to.serial);
   if (to.late_replies.size() >= kMostLateReplies) return clients_.doom(to);
   to.late_replies.push_back(message);
+}
+
+void Post::deliver(Client& to) {
+  if (!std::exchange(to.has_staged, false)) return;
+  to.replies.publish();
+  knock(to);
+}
+
+void Post::deliver_all() {
+  for (uint32_t serial : staged_)
+    if (Client* to = clients_.by_serial(serial)) deliver(*to);
+  staged_.clear();
 }
 
 void Post::deliver_late_replies() {
   std::erase_if(late_, [this](uint32_t serial) {
     Client* to = clients_.by_serial(serial);
     if (to == nullptr) return true;
-    bool some = false;
-    while (!to->late_replies.empty() && to->replies.try_push(to->late_replies.front())) {
+    while (!to->late_replies.empty() && to->replies.try_stage(to->late_replies.front())) {
       to->late_replies.pop_front();
-      some = true;
+      to->has_staged = true;
     }
-    if (some) knock(*to);
+    deliver(*to);
     return to->late_replies.empty();
   });
 }

@@ -24,6 +24,9 @@ class Post {
 
   void reply(Client& to, const shm::Message& message);
   // Tries again to deliver replies that did not fit.
+  // Makes the replies since the last time readable, to one client or to all: a batch costs as much as one.
+  void deliver(Client& to);
+  void deliver_all();
   void deliver_late_replies();
   bool has_late_replies() const { return !late_.empty(); }
 
@@ -41,6 +44,7 @@ class Post {
 
   Events& events_;
   Clients& clients_;
+  std::vector<uint32_t> staged_;  // serials of clients with replies that are not published
   std::vector<uint32_t> late_;  // serials of clients with late replies
   uint64_t bells_ = 0;
 };

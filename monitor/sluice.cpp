@@ -1,9 +1,10 @@
-// sluice: runs programs under the shim, and shows what the coordinator knows.
+// sluice: runs programs under the shim, shows what the coordinator knows, and measures it.
 #include <stdio.h>
 #include <string.h>
 
 #include <CLI/CLI.hpp>
 
+#include "monitor/bench/bench_command.h"
 #include "monitor/run_command.h"
 #include "monitor/run_directory.h"
 #include "monitor/show_command.h"
@@ -91,6 +92,7 @@ int main_of_sluice(int argc, char** argv) {
   for (CLI::App* command : {run, status, ss, stop})
     command->add_option("--dir", directory, "run directory of the coordinator")
         ->default_str("$SLUICE_DIR, else " + standard_directory());
+  bench::BenchCommand bench(app);
   app.set_version_flag("--version", "sluice " SLUICE_VERSION " (protocol " +
                                         std::to_string(shm::kProtocolVersion) + ")");
   try {
@@ -106,6 +108,7 @@ int main_of_sluice(int argc, char** argv) {
   if (*status) return show_status(show);
   if (*ss) return show_sockets(show);
   if (*stop) return stop_coordinator(show);
+  if (bench.is_wanted()) return bench.run();
   if (!*run) return complain("no command; see sluice --help");
   if (run_options.command.empty()) return complain("run: no COMMAND; see sluice run --help");
   return run_command(run_options);

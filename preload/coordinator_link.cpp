@@ -46,6 +46,11 @@ void complain(const char* directory, const char* what) {
 
 }  // namespace
 
+DoorbellWait::DoorbellWait() : waiters_(coordinator.doorbell_waiters()) {
+  if (waiters_ != nullptr) waiters_->fetch_add(1, std::memory_order_relaxed);  // ordered by the fence
+  sleep_wake_fence();
+}
+
 void CoordinatorLink::init(const char* directory) {
   if (directory == nullptr || strlen(directory) >= sizeof directory_path_) return;
   strcpy(directory_path_, directory);
@@ -87,6 +92,7 @@ int CoordinatorLink::client_region() {
   for (uint32_t c = 0; c < kCounters; ++c)
     region->counters[c].fetch_add(early_[c].exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);  // statistics
   client_ = region;
+  waiters_.store(&region->waiters, std::memory_order_release);
   tell_sleeping();  // threads may sleep by now that found no region to say it in
   return move_high(fd);
 }
@@ -293,7 +299,10 @@ int CoordinatorLink::call(Message& m) {
       continue;
     }
     timespec slice_end = *Deadline::in_ms(20).absolute();
-    (void)futex_wait(region->doorbell, doorbell, &slice_end);
+    {
+      DoorbellWait wait;  // a reply since we looked has changed the doorbell
+      (void)futex_wait(region->doorbell, doorbell, &slice_end);
+    }
     check_lost();
     if (socket_ < 0) return -ENOTCONN;
   }
@@ -494,6 +503,7 @@ void CoordinatorLink::become_child() {
   bell_ = -1;
   if (client_ != nullptr) munmap(client_, kClientBytes);
   client_ = nullptr;
+  waiters_.store(nullptr, std::memory_order_relaxed);  // one thread
   for (std::atomic<uint64_t>& c : early_) c.store(0, std::memory_order_relaxed);  // the parent's; one thread
   if (replies() != nullptr) munmap(const_cast<ReplyRegion*>(replies()), kReplyBytes);
   replies_.store(nullptr, std::memory_order_release);

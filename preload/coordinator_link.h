@@ -13,6 +13,21 @@
 
 namespace sluice::preload {
 
+// While a thread is about to sleep, or sleeps, on ReplyRegion::doorbell. Begins with a full fence: the
+// value of the doorbell is to be read after it.
+class DoorbellWait {
+ public:
+  DoorbellWait();
+  ~DoorbellWait() {
+    if (waiters_ != nullptr) waiters_->fetch_sub(1, std::memory_order_relaxed);  // a hint when it falls
+  }
+  DoorbellWait(const DoorbellWait&) = delete;
+  DoorbellWait& operator=(const DoorbellWait&) = delete;
+
+ private:
+  shm::Shared<uint32_t>* waiters_;
+};
+
 class CoordinatorLink {
  public:
   // `directory`: SLUICE_DIR. Nothing is contacted yet.
@@ -81,6 +96,7 @@ class CoordinatorLink {
   void try_again();
 
   const shm::Directory* directory() const { return directory_; }
+  shm::Shared<uint32_t>* doorbell_waiters() const { return waiters_.load(std::memory_order_acquire); }
   const shm::ReplyRegion* replies() const { return replies_.load(std::memory_order_acquire); }
 
   // In which this process is known: see namespaces.h.
@@ -143,6 +159,7 @@ class CoordinatorLink {
   bool shared_mode_ = false;
   shm::Protect protect_ = shm::Protect::kRegions;
   shm::ClientRegion* client_ = nullptr;
+  std::atomic<shm::Shared<uint32_t>*> waiters_{nullptr};  // of client_, read without the lock
   std::atomic<uint64_t> early_[shm::kCounters] = {};
   std::atomic<const shm::ReplyRegion*> replies_{nullptr};  // read without the lock
   const shm::Directory* directory_ = nullptr;

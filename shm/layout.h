@@ -277,6 +277,7 @@ struct ClientRegion {
   Shared<uint32_t> sleeping;                          // odd: ring the bell after a notice
   // The listener at which a thread sleeps until a connection comes; kEveryListener, or 0: none.
   Shared<uint32_t> accepting;
+  Shared<uint32_t> waiters;  // threads that sleep, or are about to, on ReplyRegion::doorbell
   alignas(kCacheLine) Shared<uint64_t> counters[kCounters];
   MessageEntries requests;
 };

@@ -30,14 +30,20 @@ class MessageProducer {
 
   // False when the ring is full.
   [[nodiscard]] bool try_push(const Message& m) {
+    if (!try_stage(m)) return false;
+    publish();
+    return true;
+  }
+  // The same in two steps: several messages, one line that the consumer has to fetch anew.
+  [[nodiscard]] bool try_stage(const Message& m) {
     if (tail_ - head_seen_ >= kMessages) {
       head_seen_ = head_->load(std::memory_order_acquire);  // M1
       if (tail_ - head_seen_ >= kMessages) return false;
     }
-    ring_->entries[tail_ % kMessages] = m;
-    ring_->tail.store(++tail_, std::memory_order_release);  // M0
+    ring_->entries[tail_++ % kMessages] = m;
     return true;
   }
+  void publish() { ring_->tail.store(tail_, std::memory_order_release); }  // M0
 
  private:
   MessageEntries* ring_ = nullptr;

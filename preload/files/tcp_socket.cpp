@@ -32,6 +32,7 @@ Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ?
 
 // Sleeps until the peer's doorbell or the coordinator's changes. 0, -EINTR, -ETIMEDOUT.
 long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline& deadline, uint32_t seen) {
+  DoorbellWait wait;
   futex_waitv words[2] = {};
   words[0] = {value, uint64_t(&word), FUTEX_32, 0};
   const ReplyRegion* replies = coordinator.replies();

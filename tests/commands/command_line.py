@@ -26,6 +26,8 @@ HELP = {
     ("sluice", "status"): ["--dir", "--json"],
     ("sluice", "ss"): ["--dir", "--json", "--listening", "--all"],
     ("sluice", "stop"): ["--dir"],
+    ("sluice", "bench", "requests"): ["--queues", "--clients", "--active", "--depth", "--rate", "--flooders", "--poll",
+                                      "--seconds", "--rounds", "--json"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
                    "--protect", "none", "regions", "--foreground", "--linger", "--version"],
 }

@@ -37,6 +37,16 @@ TEST_CASE_METHOD(Requests, "an empty message ring gives nothing") {
   CHECK_FALSE(consumer.try_pop(m));
 }
 
+TEST_CASE_METHOD(Requests, "staged messages are there once they are published, all of them") {
+  for (uint64_t n = 0; n < kMessages; ++n) REQUIRE(producer.try_stage(numbered(n)));
+  Message m;
+  CHECK_FALSE(producer.try_stage(numbered(kMessages)));
+  CHECK_FALSE(consumer.try_pop(m));
+  producer.publish();
+  for (uint64_t n = 0; n < kMessages; ++n) CHECK(pop_is(n));
+  CHECK_FALSE(consumer.try_pop(m));
+}
+
 TEST_CASE_METHOD(Requests, "messages arrive whole and in order") {
   for (uint64_t n = 0; n < 10; ++n) REQUIRE(producer.try_push(numbered(n)));
   CHECK_FALSE(consumer.empty());

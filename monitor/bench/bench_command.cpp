@@ -1,0 +1,95 @@
+#include "monitor/bench/bench_command.h"
+
+#include <stdio.h>
+
+#include "monitor/bench/bench_requests.h"
+
+namespace sluice::monitor::bench {
+namespace {
+
+constexpr uint32_t kMostClients = 10000, kMostDepth = 64;
+
+// "1,2,4,...,256": where three dots stand the number before them is doubled. Empty if it is no such list.
+std::vector<uint32_t> numbers_in(const std::string& text, uint32_t most) {
+  std::vector<uint32_t> numbers;
+  bool dots = false;
+  for (std::size_t at = 0; at <= text.size();) {
+    std::size_t end = std::min(text.find(',', at), text.size());
+    std::string word = text.substr(at, end - at);
+    at = end + 1;
+    if (word == "..." && !dots && !numbers.empty()) {
+      dots = true;
+      continue;
+    }
+    if (word.empty() || word.size() > 9 || word.find_first_not_of("0123456789") != std::string::npos) return {};
+    uint32_t number = uint32_t(std::stoul(word));
+    if (number == 0 || number > most || (dots && number < numbers.back())) return {};
+    while (dots && numbers.back() * 2 < number) numbers.push_back(numbers.back() * 2);
+    dots = false;
+    numbers.push_back(number);
+  }
+  return dots ? std::vector<uint32_t>() : numbers;
+}
+
+CLI::Validator list_up_to(uint32_t most) {
+  return CLI::Validator(
+      [most](std::string& text) {
+        return numbers_in(text, most).empty() ? "not a list of numbers from 1 to " + std::to_string(most) : std::string();
+      },
+      "N,N,...,N");
+}
+
+}  // namespace
+
+struct BenchCommand::Parsed {
+  RequestsOptions requests;
+  std::string clients = "1,2,4,8", depths = "1";
+};
+
+BenchCommand::BenchCommand(CLI::App& app) : parsed_(std::make_unique<Parsed>()) {
+  RequestsOptions& o = parsed_->requests;
+  o.queues = {"divided", "shared"};
+  o.poll = "busy";
+  bench_ = app.add_subcommand("bench", "measure the coordinator on this machine");
+  bench_->require_subcommand(1);
+  requests_ = bench_->add_subcommand("requests", "requests/s and round trips at the coordinator, and what they cost");
+  requests_->add_option("--queues", o.queues, "kinds of queue to compare, in alternating rounds")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"divided", "shared"}))
+      ->default_str("divided,shared");
+  requests_->add_option("--clients", parsed_->clients, "registered client processes, a list; three dots go on doubling")
+      ->check(list_up_to(kMostClients))
+      ->capture_default_str();
+  requests_->add_option("--active", o.active, "how many of them make requests; default: all")->check(CLI::Range(1u, kMostClients));
+  requests_->add_option("--depth", parsed_->depths, "requests that each active client has under way, a list")
+      ->check(list_up_to(kMostDepth))
+      ->capture_default_str();
+  requests_->add_option("--rate", o.rates, "also an open loop with so many requests/s in all, a list")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
+  requests_->add_option("--flooders", o.flooders,
+                        "so many of the active clients send as much as fits; latencies are those of the others");
+  requests_->add_option("--poll", o.poll, "how the coordinator waits")
+      ->check(CLI::IsMember({"busy", "adaptive"}))
+      ->capture_default_str();
+  requests_->add_option("--seconds", o.seconds, "of one run")->check(CLI::Range(0.01, 3600.0))->capture_default_str();
+  requests_->add_option("--rounds", o.rounds, "alternating rounds, of which the medians are told")
+      ->check(CLI::Range(1u, 1000u))
+      ->capture_default_str();
+  requests_->add_option("--coordinator-cpu", o.coordinator_cpu, "default: the last CPU");
+  requests_->add_option("--client-cpu", o.client_cpu, "default: the first CPU");
+  requests_->add_option("--json", o.json, "write an array of rows to this file; - for standard output, instead of the table");
+}
+
+BenchCommand::~BenchCommand() = default;
+
+bool BenchCommand::is_wanted() const { return bench_->parsed(); }
+
+int BenchCommand::run() const {
+  RequestsOptions o = parsed_->requests;
+  o.clients = numbers_in(parsed_->clients, kMostClients);
+  o.depths = numbers_in(parsed_->depths, kMostDepth);
+  return bench_requests(o);
+}
+
+}  // namespace sluice::monitor::bench

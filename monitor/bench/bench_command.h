@@ -1,0 +1,23 @@
+// The command line of `sluice bench`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+namespace sluice::monitor::bench {
+
+class BenchCommand {
+ public:
+  explicit BenchCommand(CLI::App& app);
+  ~BenchCommand();
+  bool is_wanted() const;
+  int run() const;  // the exit status
+
+ private:
+  struct Parsed;
+  std::unique_ptr<Parsed> parsed_;
+  CLI::App* bench_;
+  CLI::App* requests_;
+};
+
+}  // namespace sluice::monitor::bench

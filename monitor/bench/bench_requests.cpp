@@ -1,0 +1,205 @@
+#include "monitor/bench/bench_requests.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "monitor/bench/measured_daemon.h"
+#include "monitor/bench/request_load.h"
+
+namespace sluice::monitor::bench {
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+struct Case {
+  uint32_t clients, active, depth;
+  double rate;  // 0: closed loop
+};
+
+// The rounds of one case over one kind of queue.
+struct Row {
+  std::string queues;
+  Case of;
+  bool counts_cycles = false;  // else its CPU time in ticks
+  std::vector<double> requests_per_s, p50_us, p99_us, p999_us, client_ns, cycles, misses;
+};
+
+double median(std::vector<double> v) {
+  if (v.empty()) return 0;
+  std::sort(v.begin(), v.end());
+  return v.size() % 2 != 0 ? v[v.size() / 2] : (v[v.size() / 2 - 1] + v[v.size() / 2]) / 2;
+}
+
+// Of the rounds, as a part of the median.
+double spread(const std::vector<double>& v) {
+  if (v.empty()) return 0;
+  auto [low, high] = std::minmax_element(v.begin(), v.end());
+  double m = median(v);
+  return m != 0 ? (*high - *low) / m : 0;
+}
+
+std::vector<Case> cases_of(const RequestsOptions& o) {
+  std::vector<Case> cases;
+  for (uint32_t clients : o.clients) {
+    uint32_t active = o.active != 0 ? std::min(o.active, clients) : clients;
+    for (uint32_t depth : o.depths) cases.push_back({clients, active, depth, 0});
+    for (double rate : o.rates) cases.push_back({clients, active, 1, rate});
+  }
+  return cases;
+}
+
+std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
+  MeasuredDaemon daemon;
+  std::string problem = daemon.start(row.queues, o.poll, o.coordinator_cpu);
+  if (!problem.empty()) return problem;
+  uint32_t flooders = std::min(o.flooders, c.active - 1);
+  RequestLoad load(daemon.directory(), {c.clients, c.active, c.depth, flooders, c.rate, o.client_cpu});
+  problem = load.start();
+  if (!problem.empty()) return problem;
+  load.warm_up(std::max(0.05, o.seconds / 10));
+  daemon.begin_counting();
+  load.begin();
+  usleep(useconds_t(o.seconds * 1e6));
+  daemon.end_counting();
+  load.end();
+  LoadResult r = load.result();
+  double n = double(r.requests);
+  row.requests_per_s.push_back(n / r.seconds);
+  if (r.requests == 0) return {};  // on a loaded machine nobody may have had a turn
+  row.p50_us.push_back(r.latencies.quantile(0.5) / 1e3);
+  row.p99_us.push_back(r.latencies.quantile(0.99) / 1e3);
+  row.p999_us.push_back(r.latencies.quantile(0.999) / 1e3);
+  row.client_ns.push_back(double(r.client_ns) / n);
+  row.counts_cycles = daemon.counts_cycles();
+  if (daemon.cycles()) row.cycles.push_back(double(*daemon.cycles()) / n);
+  if (daemon.cache_misses()) row.misses.push_back(double(*daemon.cache_misses()) / n);
+  return {};
+}
+
+// ---- telling ------------------------------------------------------------------------------
+
+nlohmann::json number_or_null(const std::vector<double>& v) {
+  return v.empty() ? nlohmann::json() : nlohmann::json(median(v));
+}
+
+nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
+  return {{"queues", r.queues},
+          {"poll", o.poll},
+          {"clients", r.of.clients},
+          {"active", r.of.active},
+          {"flooders", std::min(o.flooders, r.of.active - 1)},
+          {"depth", r.of.depth},
+          {"loop", r.of.rate > 0 ? "open" : "closed"},
+          {"rate", r.of.rate > 0 ? nlohmann::json(r.of.rate) : nlohmann::json()},
+          {"rounds", r.requests_per_s.size()},
+          {"requests_per_s", median(r.requests_per_s)},
+          {"requests_per_s_spread", spread(r.requests_per_s)},
+          {"p50_us", median(r.p50_us)},
+          {"p50_us_spread", spread(r.p50_us)},
+          {"p99_us", median(r.p99_us)},
+          {"p999_us", median(r.p999_us)},
+          {"client_ns_per_request", median(r.client_ns)},
+          {"cycles_per_request", number_or_null(r.cycles)},
+          {"cycles_from", r.counts_cycles ? "perf" : "time"},
+          {"cache_misses_per_request", number_or_null(r.misses)}};
+}
+
+std::string cell(const std::vector<double>& v, const char* format) {
+  char text[32];
+  snprintf(text, sizeof text, format, median(v));
+  return v.empty() ? "-" : text;
+}
+
+void print_heading() {
+  printf("%-8s %8s %7s %6s %11s %14s %8s %9s %9s %9s %10s %9s %8s\n", "queues", "clients", "active", "depth", "rate/s",
+         "requests/s", "spread", "p50 us", "p99 us", "p99.9 us", "cycles", "misses", "client");
+}
+
+void print(const Row& r) {
+  char rate[32] = "closed";
+  if (r.of.rate > 0) snprintf(rate, sizeof rate, "%.0f", r.of.rate);
+  printf("%-8s %8u %7u %6u %11s %14.0f %7.0f%% %9.2f %9.2f %9.2f %10s %9s %6.0fns\n", r.queues.c_str(), r.of.clients,
+         r.of.active, r.of.depth, rate, median(r.requests_per_s), spread(r.requests_per_s) * 100, median(r.p50_us),
+         median(r.p99_us), median(r.p999_us), cell(r.cycles, "%.0f").c_str(), cell(r.misses, "%.2f").c_str(),
+         median(r.client_ns));
+  fflush(stdout);
+}
+
+int write_json(const RequestsOptions& o, const nlohmann::json& rows) {
+  if (o.json.empty()) return 0;
+  std::string text = rows.dump(1) + "\n";
+  if (o.json == "-") return fputs(text.c_str(), stdout) < 0;
+  std::ofstream file(o.json);
+  file << text << std::flush;
+  if (file) return 0;
+  fprintf(stderr, "sluice: %s: %s\n", o.json.c_str(), strerror(errno));
+  return 1;
+}
+
+void warn_of_load() {
+  double load[1];
+  int cpus = int(sysconf(_SC_NPROCESSORS_ONLN));
+  if (getloadavg(load, 1) == 1 && load[0] > 0.5)
+    fprintf(stderr, "sluice: the load average is %.1f: other programs disturb what is measured\n", load[0]);
+  if (cpus < 2) fprintf(stderr, "sluice: one CPU: coordinator and clients take turns\n");
+}
+
+// The last CPU for the coordinator, the first one for the clients.
+RequestsOptions with_cpus(RequestsOptions o) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return o;
+  int first = -1, last = -1;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &set)) continue;
+    if (first < 0) first = cpu;
+    last = cpu;
+  }
+  if (o.coordinator_cpu < 0) o.coordinator_cpu = last;
+  if (o.client_cpu < 0) o.client_cpu = first;
+  return o;
+}
+
+}  // namespace
+
+int bench_requests(const RequestsOptions& given) {
+  RequestsOptions o = with_cpus(given);
+  for (int number : {SIGINT, SIGTERM}) signal(number, [](int) { interrupted = true; });
+  bool quiet = o.json == "-";
+  if (!quiet) warn_of_load();
+  if (!quiet) print_heading();
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Case& c : cases_of(o)) {
+    std::vector<Row> of_case;
+    for (const std::string& queues : o.queues) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}});
+    for (uint32_t round = 0; round < o.rounds && !interrupted; ++round) {
+      for (std::size_t i = 0; i < of_case.size() && !interrupted; ++i) {
+        Row& row = of_case[round % 2 == 0 ? i : of_case.size() - 1 - i];  // in turn
+        std::string problem = measure(o, c, row);
+        if (problem.empty()) continue;
+        fprintf(stderr, "sluice: bench: %s\n", problem.c_str());
+        return 1;
+      }
+    }
+    for (const Row& row : of_case) {
+      if (row.requests_per_s.empty()) continue;
+      if (!quiet) print(row);
+      rows.push_back(json_of(o, row));
+    }
+    if (interrupted) break;  // what was measured so far is told
+  }
+  int status = write_json(o, rows);
+  return interrupted ? 130 : status;
+}
+
+}  // namespace sluice::monitor::bench

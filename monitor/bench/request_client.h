@@ -1,0 +1,36 @@
+// A client of the coordinator that only makes requests: what the shim does in an application, without one.
+#pragma once
+
+#include <string>
+
+#include "monitor/descriptor.h"
+#include "monitor/mapping.h"
+#include "shm/layout.h"
+#include "shm/message_ring.h"
+#include "shm/shared_queue.h"
+
+namespace sluice::monitor::bench {
+
+class RequestClient {
+ public:
+  // Registers with the coordinator of `directory`. What went wrong, or empty.
+  std::string connect(const std::string& directory);
+  // False: the queue is full. Rings if the coordinator sleeps.
+  [[nodiscard]] bool try_send(const shm::Message& m);
+  [[nodiscard]] bool try_receive(shm::Message& m) { return replies_.try_pop(m); }
+
+ private:
+  std::string say_hello(const std::string& directory);
+  std::string take_welcome();
+
+  Descriptor socket_, bell_, coordinators_bell_;
+  Mapping<shm::ClientRegion> region_;
+  Mapping<const shm::ReplyRegion> reply_region_;
+  Mapping<const shm::Directory> directory_;
+  Mapping<shm::SharedQueueRegion> queue_;
+  shm::MessageProducer divided_;
+  shm::SharedProducer shared_;
+  shm::MessageConsumer replies_;
+};
+
+}  // namespace sluice::monitor::bench

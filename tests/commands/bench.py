@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""sluice bench: what it writes can be relied on, and it leaves nothing behind."""
+import glob
+import json
+import os
+import signal
+import subprocess
+
+from commands import Commands, main
+
+QUICK = ["--seconds=0.2", "--rounds=2"]
+KEYS = {"queues", "clients", "active", "depth", "requests_per_s", "p50_us", "p99_us", "p999_us",
+        "cycles_per_request", "client_ns_per_request", "loop", "rounds"}
+
+
+class Requests(Commands):
+    def rows(self, *options):
+        status, out, err = self.call(self.build.sluice, "bench", "requests", "--json=-",
+                                            *QUICK, *options)
+        self.assertEqual((status, err), (0, ""))
+        return json.loads(out)
+
+    def test_each_case_has_a_row_for_each_kind_of_queue(self):
+        rows = self.rows("--clients=1,...,4", "--active=2", "--depth=1,8")
+        self.assertEqual([(r["queues"], r["clients"], r["active"], r["depth"]) for r in rows],
+                         [(queues, clients, min(2, clients), depth) for clients in (1, 2, 4)
+                          for depth in (1, 8) for queues in ("divided", "shared")])
+        for row in rows:
+            self.assertLessEqual(KEYS, set(row))
+            self.assertGreater(row["requests_per_s"], 100, row)
+            self.assertTrue(0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"], row)
+            self.assertGreater(row["cycles_per_request"], 0)
+
+    def test_an_open_loop_keeps_its_rate(self):
+        closed, opened = self.rows("--clients=2", "--rate=2000", "--queues=divided")
+        self.assertEqual((closed["loop"], opened["loop"], opened["rate"]), ("closed", "open", 2000))
+        self.assertTrue(1000 < opened["requests_per_s"] < 2100, opened)
+
+    def test_a_coordinator_that_sleeps_answers_too(self):
+        for row in self.rows("--clients=3", "--poll=adaptive", "--rate=200"):
+            self.assertGreater(row["requests_per_s"], 0, row)
+
+    def test_a_flooder_is_not_in_the_latencies(self):
+        for row in self.rows("--clients=2", "--flooders=1"):
+            self.assertEqual(row["flooders"], 1)
+            self.assertGreater(row["p50_us"], 0)
+
+    def test_a_file_gets_the_rows_and_the_output_a_table(self):
+        path = os.path.join(self.directory, "rows.json")
+        status, out, _ = self.call(self.build.sluice, "bench", "requests", *QUICK,
+                                          "--clients=1", f"--json={path}")
+        self.assertEqual(status, 0)
+        self.assertEqual(len(json.load(open(path))), 2)
+        self.assertEqual([line.split()[0] for line in out.splitlines()], ["queues", "divided", "shared"])
+
+    def test_wrong_usage_is_one_line_and_status_2(self):
+        for options in (["--clients=0"], ["--clients=4,...,2"], ["--clients=..."], ["--clients=1,,2"],
+                        ["--clients=x"], ["--depth=65"], ["--queues=noc2"], ["--rate=-1"], ["--seconds=0"]):
+            status, out, err = self.call(self.build.sluice, "bench", "requests", *options)
+            self.assertEqual((status, out), (2, ""), options)
+            self.assertEqual(err.count("\n"), 1, err)
+
+    def test_an_interrupt_keeps_what_was_measured_and_leaves_nothing(self):
+        environment = os.environ | {"TMPDIR": self.directory}
+        path = os.path.join(self.directory, "rows.json")
+        process = subprocess.Popen(
+            [self.build.sluice, "bench", "requests", "--clients=1,2", "--seconds=0.3", "--rounds=2",
+             "--queues=divided", f"--json={path}"], env=environment, stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        process.stdout.readline()  # the first row
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(20), 130)
+        process.stdout.close()
+        self.assertGreaterEqual(len(json.load(open(path))), 1)
+        self.assertEqual(glob.glob(os.path.join(self.directory, "sluice-bench.*")), [])
+
+
+main()
