@@ -1,24 +1,58 @@
 #include "monitor/divided.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace sluice::monitor {
 
 void DividedQueues::join(Client& client) {
-  lanes_.push_back({&client.region->requests.tail, 0, &client});
+  lanes_.push_back({&client.region->requests.tail, 0, &client, 0});
 }
 
 void DividedQueues::leave(Client& client) {
-  std::erase_if(lanes_, [&](const Lane& lane) { return lane.client == &client; });
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    if (lanes_[i].client != &client) continue;
+    if (i < busy_) std::swap(lanes_[i], lanes_[--busy_]), i = busy_;
+    lanes_[i] = lanes_.back();
+    return lanes_.pop_back();
+  }
 }
 
 bool DividedQueues::poll() {
+  ++looks_;
+  bool any = look_at_busy();
+  std::size_t quiet = lanes_.size() - busy_;
+  std::size_t most = busy_ == 0 ? quiet : any ? kQuietAtOnce : kQuietMeanwhile;
+  return look_at_quiet(std::min(quiet, most)) || any;
+}
+
+bool DividedQueues::look_at_busy() {
   bool any = false;
-  for (Lane& lane : lanes_) {
-    if (!is_servable(lane)) continue;
-    serve(lane);
-    post_.deliver(*lane.client);
-    any = true;
+  for (std::size_t i = 0; i < busy_; ++i) {
+    if (look_at(lanes_[i])) any = true;
+    else if (looks_ - lanes_[i].last_look > kBusyLooks) std::swap(lanes_[i--], lanes_[--busy_]);
   }
   return any;
+}
+
+bool DividedQueues::look_at_quiet(std::size_t count) {
+  bool any = false;
+  for (; count > 0; --count) {
+    if (turn_ < busy_ || turn_ >= lanes_.size()) turn_ = busy_;
+    std::size_t i = turn_++;
+    if (!look_at(lanes_[i])) continue;
+    any = true;
+    std::swap(lanes_[i], lanes_[busy_++]);
+  }
+  return any;
+}
+
+bool DividedQueues::look_at(Lane& lane) {
+  if (!is_servable(lane)) return false;
+  serve(lane);
+  post_.deliver(*lane.client);
+  lane.last_look = looks_;
+  return true;
 }
 
 bool DividedQueues::has_requests() {

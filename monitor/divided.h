@@ -1,4 +1,13 @@
 // Divided queues: one SPSC ring per client, in its own region. Nobody can disturb another.
+//
+// A look at all of a thousand rings costs microseconds, and nobody but a client may write into its memory, so
+// there can be no word in which clients say that they have something. Instead the lanes are in two groups:
+//
+//   busy lanes: had a request not long ago     looked at each time
+//   quiet lanes: the rest                      a few each time, in turn; all if no lane is busy
+//
+// An idle client costs a busy one nearly nothing, and waits itself for its first request until its turn comes:
+// for quiet/kQuietAtOnce looks at the most.
 #pragma once
 
 #include <vector>
@@ -25,14 +34,26 @@ class DividedQueues : public Transport {
     const shm::Shared<uint64_t>* tail;
     uint64_t taken;
     Client* client;
+    uint64_t last_look;  // that found something
   };
+  // So many looks after its last request a lane is quiet.
+  static constexpr uint64_t kBusyLooks = 256;
+  // Quiet lanes per look: after one that found something, and after one that did not.
+  static constexpr std::size_t kQuietAtOnce = 2, kQuietMeanwhile = 16;
+
   static bool is_servable(const Lane& lane);
+  bool look_at(Lane& lane);
+  bool look_at_busy();
+  bool look_at_quiet(std::size_t count);
   void serve(Lane& lane);
 
   core::CoordinatorCore& core_;
   Clients& clients_;
   Post& post_;
-  std::vector<Lane> lanes_;
+  std::vector<Lane> lanes_;  // the busy ones first
+  std::size_t busy_ = 0;
+  std::size_t turn_ = 0;     // of the quiet ones
+  uint64_t looks_ = 0;
 };
 
 }  // namespace sluice::monitor

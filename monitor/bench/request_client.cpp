@@ -93,12 +93,12 @@ std::string RequestClient::take_welcome() {
   return {};
 }
 
-bool RequestClient::try_send(const shm::Message& m) {
-  if (!(queue_ ? shared_.try_push(m) : divided_.try_push(m))) return false;
+void RequestClient::flush() {
+  if (!queue_) divided_.publish();
   shm::sleep_wake_fence();
-  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) == 0) return true;  // ordered by the fence
+  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) == 0) return;  // ordered by the fence
   uint64_t one = 1;
-  return write(coordinators_bell_.get(), &one, sizeof one) == sizeof one || errno == EAGAIN;
+  (void)!write(coordinators_bell_.get(), &one, sizeof one);
 }
 
 }  // namespace sluice::monitor::bench

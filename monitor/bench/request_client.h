@@ -15,8 +15,10 @@ class RequestClient {
  public:
   // Registers with the coordinator of `directory`. What went wrong, or empty.
   std::string connect(const std::string& directory);
-  // False: the queue is full. Rings if the coordinator sleeps.
-  [[nodiscard]] bool try_send(const shm::Message& m);
+  // False: the queue is full. What is sent is sure to be seen after flush(), which rings if the coordinator
+  // sleeps: several requests for one fence.
+  [[nodiscard]] bool try_send(const shm::Message& m) { return queue_ ? shared_.try_push(m) : divided_.try_stage(m); }
+  void flush();
   [[nodiscard]] bool try_receive(shm::Message& m) { return replies_.try_pop(m); }
 
  private:

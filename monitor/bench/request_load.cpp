@@ -170,6 +170,7 @@ void RequestLoad::work(uint32_t index, RequestClient& client) {
       cpu_at_begin = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
       cell.latencies.clear();
     }
+    bool some = false;
     while (under_way < depth) {
       bool timed = sent % sample == 0;
       m.words[1] = 0;
@@ -180,10 +181,12 @@ void RequestLoad::work(uint32_t index, RequestClient& client) {
         m.words[1] = now_ns();
       }
       if (!client.try_send(m)) break;
+      some = true;
       ++sent;
       ++under_way;
       next_ns += interval_ns;
     }
+    if (some) client.flush();
     bool any = false;
     shm::Message reply;
     while (client.try_receive(reply)) {
