@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "monitor/bench/measured_daemon.h"
+#include "monitor/bench/raw_limits.h"
 #include "monitor/bench/request_load.h"
 
 namespace sluice::monitor::bench {
@@ -32,7 +33,7 @@ struct Row {
   std::string queues;
   Case of;
   bool counts_cycles = false;  // else its CPU time in ticks
-  std::vector<double> requests_per_s, p50_us, p99_us, p999_us, client_ns, cycles, misses;
+  std::vector<double> requests_per_s, p50_us, p99_us, p999_us, client_ns, cycles, misses, line_us, p50_per_line;
 };
 
 double median(std::vector<double> v) {
@@ -60,6 +61,7 @@ std::vector<Case> cases_of(const RequestsOptions& o) {
 }
 
 std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
+  double line_us = line_round_trip_us(o.client_cpu, o.coordinator_cpu);
   MeasuredDaemon daemon;
   std::string problem = daemon.start(row.queues, o.poll, o.coordinator_cpu);
   if (!problem.empty()) return problem;
@@ -78,6 +80,8 @@ std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
   row.requests_per_s.push_back(n / r.seconds);
   if (r.requests == 0) return {};  // on a loaded machine nobody may have had a turn
   row.p50_us.push_back(r.latencies.quantile(0.5) / 1e3);
+  row.line_us.push_back(line_us);
+  row.p50_per_line.push_back(row.p50_us.back() / line_us);
   row.p99_us.push_back(r.latencies.quantile(0.99) / 1e3);
   row.p999_us.push_back(r.latencies.quantile(0.999) / 1e3);
   row.client_ns.push_back(double(r.client_ns) / n);
@@ -107,6 +111,8 @@ nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
           {"requests_per_s_spread", spread(r.requests_per_s)},
           {"p50_us", median(r.p50_us)},
           {"p50_us_spread", spread(r.p50_us)},
+          {"line_round_trip_us", median(r.line_us)},
+          {"p50_per_line_round_trip", median(r.p50_per_line)},
           {"p99_us", median(r.p99_us)},
           {"p999_us", median(r.p999_us)},
           {"client_ns_per_request", median(r.client_ns)},
@@ -122,16 +128,16 @@ std::string cell(const std::vector<double>& v, const char* format) {
 }
 
 void print_heading() {
-  printf("%-8s %8s %7s %6s %11s %14s %8s %9s %9s %9s %10s %9s %8s\n", "queues", "clients", "active", "depth", "rate/s",
-         "requests/s", "spread", "p50 us", "p99 us", "p99.9 us", "cycles", "misses", "client");
+  printf("%-8s %8s %7s %6s %11s %14s %8s %9s %9s %9s %9s %10s %9s %8s\n", "queues", "clients", "active", "depth", "rate/s",
+         "requests/s", "spread", "p50 us", "p50/line", "p99 us", "p99.9 us", "cycles", "misses", "client");
 }
 
 void print(const Row& r) {
   char rate[32] = "closed";
   if (r.of.rate > 0) snprintf(rate, sizeof rate, "%.0f", r.of.rate);
-  printf("%-8s %8u %7u %6u %11s %14.0f %7.0f%% %9.2f %9.2f %9.2f %10s %9s %6.0fns\n", r.queues.c_str(), r.of.clients,
+  printf("%-8s %8u %7u %6u %11s %14.0f %7.0f%% %9.2f %8.1fx %9.2f %9.2f %10s %9s %6.0fns\n", r.queues.c_str(), r.of.clients,
          r.of.active, r.of.depth, rate, median(r.requests_per_s), spread(r.requests_per_s) * 100, median(r.p50_us),
-         median(r.p99_us), median(r.p999_us), cell(r.cycles, "%.0f").c_str(), cell(r.misses, "%.2f").c_str(),
+         median(r.p50_per_line), median(r.p99_us), median(r.p999_us), cell(r.cycles, "%.0f").c_str(), cell(r.misses, "%.2f").c_str(),
          median(r.client_ns));
   fflush(stdout);
 }
@@ -181,7 +187,7 @@ int bench_requests(const RequestsOptions& given) {
   nlohmann::json rows = nlohmann::json::array();
   for (const Case& c : cases_of(o)) {
     std::vector<Row> of_case;
-    for (const std::string& queues : o.queues) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}});
+    for (const std::string& queues : o.queues) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     for (uint32_t round = 0; round < o.rounds && !interrupted; ++round) {
       for (std::size_t i = 0; i < of_case.size() && !interrupted; ++i) {
         Row& row = of_case[round % 2 == 0 ? i : of_case.size() - 1 - i];  // in turn
