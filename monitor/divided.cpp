@@ -20,9 +20,10 @@ void DividedQueues::leave(Client& client) {
 
 bool DividedQueues::poll() {
   ++looks_;
+  uint64_t served_before = served_;
   bool any = look_at_busy();
   std::size_t quiet = lanes_.size() - busy_;
-  std::size_t most = busy_ == 0 ? quiet : any ? kQuietAtOnce : kQuietMeanwhile;
+  std::size_t most = busy_ == 0 ? quiet : any ? kQuietAtOnce + (served_ - served_before) / kRequestsPerQuiet : kQuietMeanwhile;
   return look_at_quiet(std::min(quiet, most)) || any;
 }
 

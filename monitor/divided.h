@@ -40,6 +40,8 @@ class DividedQueues : public Transport {
   static constexpr uint64_t kBusyLooks = 256;
   // Quiet lanes per look: after one that found something, and after one that did not.
   static constexpr std::size_t kQuietAtOnce = 2, kQuietMeanwhile = 16;
+  // One more for so many requests that were served: their turn comes by the time that passes, not by looks.
+  static constexpr uint64_t kRequestsPerQuiet = 8;
 
   static bool is_servable(const Lane& lane);
   bool look_at(Lane& lane);

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "preload/descriptor_table.h"
+#include "preload/fork.h"
 #include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/namespaces.h"
@@ -49,6 +50,13 @@ void complain(const char* directory, const char* what) {
 DoorbellWait::DoorbellWait() : waiters_(coordinator.doorbell_waiters()) {
   if (waiters_ != nullptr) waiters_->fetch_add(1, std::memory_order_relaxed);  // ordered by the fence
   sleep_wake_fence();
+}
+
+// In a child that a handler has forked meanwhile it is the parent's word; after another coordinator came, one that
+// nobody looks at.
+DoorbellWait::~DoorbellWait() {
+  if (waiters_ != nullptr && waiters_ == coordinator.doorbell_waiters())
+    waiters_->fetch_sub(1, std::memory_order_relaxed);  // a hint when it falls
 }
 
 void CoordinatorLink::init(const char* directory) {
@@ -186,7 +194,7 @@ bool CoordinatorLink::settle(int flags) {
   bool again = asked_.again;
   asked_ = {};
   if (again) peers.announce_all();
-  return true;
+  return socket_ >= 0;  // it may be gone again
 }
 
 bool CoordinatorLink::give_up_asking() {
@@ -199,6 +207,7 @@ bool CoordinatorLink::give_up_asking() {
 
 void CoordinatorLink::lose() {
   if (socket_ < 0) return;
+  unsent_.clear();  // it was for this one
   close_own(socket_);
   socket_ = -1;
   close_own(bell_);
@@ -459,7 +468,8 @@ void CoordinatorLink::tell_sleeping() {
 DomainId CoordinatorLink::reserve() {
   bool ended = false;
   DomainId child = try_reserve(ended);
-  if (!ended || socket_ < 0) return child;
+  // In a vfork child what we know of descriptors is its parent's; see Carrier::start.
+  if (!ended || socket_ < 0 || in_vfork_child()) return child;
   // A coordinator that went away in the last moments: perhaps the next one is there.
   lose();
   return ensure() ? try_reserve(ended) : kNobody;

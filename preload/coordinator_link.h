@@ -18,9 +18,7 @@ namespace sluice::preload {
 class DoorbellWait {
  public:
   DoorbellWait();
-  ~DoorbellWait() {
-    if (waiters_ != nullptr) waiters_->fetch_sub(1, std::memory_order_relaxed);  // a hint when it falls
-  }
+  ~DoorbellWait();
   DoorbellWait(const DoorbellWait&) = delete;
   DoorbellWait& operator=(const DoorbellWait&) = delete;
 

@@ -223,6 +223,12 @@ int Carrier::launch(void* argument) {
 bool Carrier::start(Leaving* list, uint32_t count) {
   int ends[2];
   if (!provide_ends(list, count)) return false;
+  if (!in_vfork_child() && coordinator.connected()) {
+    // The process between us and the carrier speaks for us, and cannot find another coordinator.
+    Guard guard(control_lock);
+    coordinator.check_lost();
+    if (!coordinator.connected()) (void)coordinator.ensure();
+  }
   Launch l{list, count, -1, {}, false};
   if (pipe2(ends, O_CLOEXEC) == 0) {
     l.go = ends[0];

@@ -266,16 +266,18 @@ void Pair::push_news(uint32_t slot, uint64_t& last, const Slot* held) {
 
 // Each by its own bell where we have it; else by the one to which the whole family listens.
 void Pair::wake_sharers(const Slot* held) {
-  const Directory* d = coordinator.directory();
   bool family = false;
-  for (const Sharer& s : in_.header().sharers) {
+  for (uint32_t i = 0; i < kSharers; ++i) {
+    const Sharer& s = in_.header().sharers[i];
     DomainId who = s.domain.load(std::memory_order_relaxed);  // a hint: whoever takes an entry is awake
     uint32_t asleep = s.sleeping.load(std::memory_order_relaxed);  // ordered by the fence
     if ((asleep & 1) == 0 || who == kNobody || (held != nullptr && !is_held_by(*held, who))) continue;
-    if (d == nullptr || !d->is_alive(who)) continue;
+    // Whether it lives is not asked: the directory may be an earlier coordinator's, and the dead sleep only once.
     SharersBell* bell = bell_of(who);
+    std::atomic<uint32_t>& rung = bell != nullptr ? bell->rung : family_rung_[i];
+    if (rung.exchange(asleep, std::memory_order_relaxed) == asleep) continue;  // once per sleep
     family |= bell == nullptr;
-    if (bell == nullptr || bell->rung.exchange(asleep, std::memory_order_relaxed) == asleep) continue;  // once per sleep
+    if (bell == nullptr) continue;
     coordinator.count(kBells);
     uint64_t one = 1;
     (void)!kernel::write(bell->fd.load(std::memory_order_relaxed), &one, sizeof one);  // set before `who`
@@ -312,6 +314,10 @@ void Pair::forget_sharer(DomainId who) {
 bool Pair::join_sharers() {
   const Directory* d = coordinator.directory();
   if (!inherited || received != 0 || twin != nullptr || d == nullptr) return false;
+  // The peer looks at entries of frozen pairs, for holders: one that was forked without the coordinator's knowing is none.
+  if (out_.header().frozen.load(std::memory_order_relaxed) == 0) return false;  // since before we were forked
+  for (uint32_t i = 0; i < slot_limit_; ++i)
+    if (sockets_[i] != nullptr && !is_held_by(*sockets_[i]->mine, coordinator.self())) return false;
   for (Sharer& s : out_.header().sharers) {
     DomainId before = s.domain.load(std::memory_order_acquire);
     if (before != kNobody && d->is_alive(before)) continue;

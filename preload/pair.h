@@ -188,6 +188,7 @@ class Pair {
   std::atomic<uint32_t> extension_count_{0};  // grows under control_lock, is read without
   shm::Sharer* own_sharer_ = nullptr;
   SharersBell sharers_bells_[shm::kSharers];
+  std::atomic<uint32_t> family_rung_[shm::kSharers] = {};  // by entry: as rung_, for those whose bell we have not
   shm::ReadyProducer push_;
   shm::ReadyConsumer news_;
   Mutex push_lock_;

@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "preload/deferral.h"
+#include "preload/fork.h"
 #include "preload/libc.h"
 #include "preload/user_memory.h"
 
@@ -195,6 +196,8 @@ void catch_faults() {
     struct sigaction action;
     // One that a program ignores stays so over exec, and is not worth that.
     if (libc.sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+    installed[number].handler.store(reinterpret_cast<void*>(SIG_DFL), std::memory_order_relaxed);  // the kernel hears later
+    installed[number].flags.store(0, std::memory_order_relaxed);                                  // likewise
     action.sa_flags = SA_ONSTACK | SA_SIGINFO;
     action.sa_sigaction = on_signal;
     sigemptyset(&action.sa_mask);
@@ -208,8 +211,10 @@ int set_signal_action(int number, const struct sigaction* action, struct sigacti
   void* handler_before = entry.handler.load(std::memory_order_relaxed);  // changed only here
   int flags_before = entry.flags.load(std::memory_order_relaxed);
   struct sigaction ours, before;
+  // A vfork child on its way to exec has its parent's table: what it resets is for itself alone.
   bool wrap = action != nullptr && action->sa_handler != SIG_ERR &&
-              (is_handler(reinterpret_cast<void*>(action->sa_handler)) || (is_caught(number) && action->sa_handler == SIG_DFL));
+              (is_handler(reinterpret_cast<void*>(action->sa_handler)) ||
+               (is_caught(number) && action->sa_handler == SIG_DFL && !in_vfork_child()));
   if (wrap) {
     ours = *action;
     entry.handler.store(reinterpret_cast<void*>(action->sa_handler), std::memory_order_relaxed);

@@ -14,8 +14,8 @@ namespace sluice::preload {
 //
 // int sluice_copy_many(void* to, const void* from, size_t n)
 //
-// memcpy, behind a frame at sluice_copy_frame (of this thread). memcpy keeps the caller's registers as
-// they are, so the handler ends it by going back to that frame.
+// memcpy, which may be the program's own, behind a frame at sluice_copy_frame (of this thread) that has all registers
+// that are the caller's. The handler ends it by going back to that frame.
 asm(R"(
 .text
 .local sluice_copy_few
@@ -85,16 +85,25 @@ sluice_copy_few_end:
 .type sluice_copy_many, @function
 sluice_copy_many:
   push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
   mov sluice_copy_frame@gottpoff(%rip), %rbx
   push %fs:(%rbx)
-  sub $8, %rsp
   mov %rsp, %fs:(%rbx)
   call memcpy@PLT
   xor %eax, %eax
 .local sluice_copy_back
 sluice_copy_back:
-  add $8, %rsp
+  mov sluice_copy_frame@gottpoff(%rip), %rbx
   pop %fs:(%rbx)
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbp
   pop %rbx
   ret
 .size sluice_copy_many, . - sluice_copy_many
@@ -147,6 +156,20 @@ int put_sized(void* to, socklen_t* room, const void* from, socklen_t bytes) {
   if (error == 0 && int(n) < 0) error = -EINVAL;
   if (error == 0) error = copy_user(to, from, n < bytes ? n : bytes);
   return error != 0 ? error : put_user(room, bytes);
+}
+
+int probe_vectors(const iovec* vectors, int count, size_t bytes, bool writes) {
+  constexpr size_t kPage = 4096;
+  int error = 0;
+  for (int i = 0; i < count && bytes > 0; ++i) {
+    auto* p = static_cast<char*>(vectors[i].iov_base);
+    size_t n = vectors[i].iov_len < bytes ? vectors[i].iov_len : bytes;
+    bytes -= n;
+    char byte;
+    for (size_t at = 0; at < n && error == 0; at = at + kPage < n || at == n - 1 ? at + kPage : n - 1)
+      error = writes ? copy_user(p + at, p + at, 1) : get_user(byte, p + at);
+  }
+  return error;
 }
 
 UserVectors::UserVectors(const iovec* from, size_t count) : count_(count) {

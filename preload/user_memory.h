@@ -33,6 +33,9 @@ template <class T>
   return error != 0 || count == 1 ? error : get_user(one, array + count - 1);
 }
 
+// Whether the first `bytes` bytes of the vectors can be read, and written if `writes`; page by page.
+[[nodiscard]] int probe_vectors(const iovec* vectors, int count, std::size_t bytes, bool writes);
+
 // A copy of an iovec array for the length of a call.
 class UserVectors {
  public:

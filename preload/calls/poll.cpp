@@ -50,6 +50,13 @@ class PollCall {
       prepare();
       int n = look();
       if (n != 0 || deadline.passed()) return n;
+      if (mask == nullptr && is_for_input()) {
+        int r = 0;
+        if (wait_for_input(deadline, seen, r)) {
+          if (r == -EINTR) return r;
+          continue;
+        }
+      }
       if (spin()) continue;
       peers.enter();
       peers.begin_sleep(accepting_);
@@ -87,6 +94,22 @@ class PollCall {
       }
       has_kernel_ = true;
     }
+  }
+  // One connection of ours that is to have something to read: how most threads with a connection each wait.
+  bool is_for_input() const {
+    constexpr short kInput = POLLIN | POLLRDNORM;
+    constexpr short kOthers = POLLPRI | POLLRDBAND | POLLRDHUP | POLLERR | POLLHUP | POLLNVAL;
+    if (count_ != 1 || fds_->fd < 0 || kernel_[0].fd >= 0) return false;
+    return (fds_->events & kInput) != 0 && (fds_->events & ~(kInput | kOthers)) == 0;
+  }
+  // False: it is no such connection.
+  bool wait_for_input(const Deadline& deadline, uint32_t seen, int& result) {
+    FileReference f(fds_->fd);
+    if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return false;
+    auto& s = static_cast<TcpSocket&>(*f.get());
+    if (s.state != TcpState::kConnected) return false;
+    result = s.wait_for_input(deadline, seen);
+    return true;
   }
   void accept_at(uint32_t listener) {
     if (listener != 0) accepting_ = accepting_ == 0 || accepting_ == listener ? listener : shm::kEveryListener;

@@ -17,6 +17,7 @@
 #include "preload/peers.h"
 #include "preload/pool.h"
 #include "preload/signals.h"
+#include "preload/user_memory.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -146,6 +147,7 @@ ssize_t TcpSocket::send_with_control_now(const msghdr& m) {
   if (n == 0) return -EAGAIN;
   if (n > total) n = total;
   if (n > kMostAtOnce) n = kMostAtOnce;
+  if (int error = probe_vectors(m.msg_iov, int(m.msg_iovlen), n, false); error != 0) return error;  // before it is announced
   AncillaryHeader header{mine->tail.load(std::memory_order_relaxed), uint32_t(n),
                          mine->ancillaries.load(std::memory_order_relaxed)};  // ours, both
   iovec iov{&header, sizeof header};

@@ -32,10 +32,10 @@ Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ?
 
 // Sleeps until the peer's doorbell or the coordinator's changes. 0, -EINTR, -ETIMEDOUT.
 long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline& deadline, uint32_t seen) {
+  const ReplyRegion* replies = coordinator.replies();
   DoorbellWait wait;
   futex_waitv words[2] = {};
   words[0] = {value, uint64_t(&word), FUTEX_32, 0};
-  const ReplyRegion* replies = coordinator.replies();
   Deadline slice = Deadline::in_ms(kAwayMs);
   const timespec* until = deadline.absolute();
   if (replies != nullptr) {
@@ -140,6 +140,8 @@ void TcpSocket::mark_urgent(uint64_t end) {
 // The last byte of a send with MSG_OOB. Announced before it is published: nobody reads past it.
 ssize_t TcpSocket::send_urgent(const iovec* iov, int count, size_t skip) {
   if (make_space(1) == 0) return 0;
+  std::byte byte;  // readable, before it is announced
+  if (int error = IovCursor(iov, count, skip).gather(&byte, 1); error != 0) return error;
   mark_urgent(mine->tail.load(std::memory_order_relaxed) + 1);  // ours
   return send_now(iov, count, skip, 1);
 }
@@ -202,8 +204,7 @@ bool TcpSocket::was_accepted() const {
 
 template <class Ready>
 int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& deadline,
-                                uint32_t seen_unrestarted, Ready&& ready) {
-  uint32_t seen = signal_counts.any;
+                                uint32_t seen_unrestarted, uint32_t seen, Ready&& ready) {
   auto news = [&] { return ready() || coordinator.has_packets() || peers.is_unfinished(); };
   if (!Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
@@ -267,7 +268,16 @@ int TcpSocket::wait_for_bytes(size_t at_least, const Deadline& deadline, uint32_
   auto ready = [this, at_least] {
     return has_bytes(int64_t(at_least)) || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
-  return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, ready);
+  return wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, seen_unrestarted, signal_counts.any, ready);
+}
+
+int TcpSocket::wait_for_input(const Deadline& deadline, uint32_t seen) {
+  auto ready = [this] {
+    return has_bytes(low_water()) || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
+  };
+  int r = wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, signal_counts.unrestarted, seen, ready);
+  // No handler lets poll(2) go on.
+  return signal_counts.any != seen && !ready() ? -EINTR : r;
 }
 
 int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted) {
@@ -275,7 +285,7 @@ int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarte
     uint32_t remote = remote_state();
     return writable() || (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed;
   };
-  return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, ready);
+  return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, signal_counts.any, ready);
 }
 
 void TcpSocket::wake_peer(uint32_t wants) {
@@ -371,6 +381,8 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
       break;
     }
     if (channel >= 0 && header.position >= at + n) channel = -1;  // not yet
+    if (channel >= 0 && (flags & MSG_TRUNC) == 0 && probe_vectors(iov, count, skip + done + n, true) != 0)
+      return done > 0 ? ssize_t(done) : -EFAULT;
     if (channel >= 0) {
       uint64_t end = header.position + header.bytes;
       if (end - at < n) n = size_t(end - at);

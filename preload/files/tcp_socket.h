@@ -71,6 +71,10 @@ class TcpSocket : public File {
   bool shut_read() const { return (my_state() & shm::kDeaf) != 0; }
   bool shut_write() const { return (my_state() & shm::kFin) != 0; }
 
+  // Sleeps in poll(2) until there may be something to read, or this connection has ended; on its own doorbell,
+  // so what comes for others wakes nobody here. `seen`: signal_counts.any when the call began. 0, -EAGAIN: the time
+  // is over, or -EINTR.
+  int wait_for_input(const Deadline& deadline, uint32_t seen);
   // epoll's bits that hold now. Listener: whether an accelerated connection waits.
   uint32_t poll_events();
   uint32_t peer_cpu() const;
@@ -263,7 +267,7 @@ class TcpSocket : public File {
   int wait_for_space(const Deadline& d, uint32_t seen_unrestarted);
   template <class Ready>
   int wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& d,
-                       uint32_t seen_unrestarted, Ready&& ready);
+                       uint32_t seen_unrestarted, uint32_t seen, Ready&& ready);
   int send_error(int flags, bool waited = false);
   // AF_UNIX: the peer reads nothing more, which ends this direction at once.
   bool is_refused(uint32_t remote) const {

@@ -1,7 +1,9 @@
 // Pointers that lead nowhere, or end too early: EFAULT, nothing lost, and signals as ever.
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,6 +20,7 @@
 #include "harness.h"
 #include "peer.h"
 #include "sockets.h"
+#include "unix_sockets.h"
 
 using namespace conformance;
 
@@ -111,6 +114,41 @@ TEST("messages: a bad header, bad vectors") {
   CHECK_ERRNO(sendmsg(client, &m, 0), EMSGSIZE);
 }
 
+TEST("descriptors do not travel with bytes that cannot be read, nor into memory that is not there") {
+  auto [client, server] = unix_pair(abstract_name());
+  int extra = CHECK_OK(open("/dev/null", O_RDONLY));
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof extra)] = {};
+  char good = 'g', byte = 0;
+  auto message = [&](void* bytes) {
+    static iovec iov;
+    iov = {bytes, 1};
+    msghdr m{};
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof control;
+    return m;
+  };
+  msghdr bad = message(nowhere<char>());
+  cmsghdr* c = CMSG_FIRSTHDR(&bad);
+  *c = {CMSG_LEN(sizeof extra), SOL_SOCKET, SCM_RIGHTS};
+  memcpy(CMSG_DATA(c), &extra, sizeof extra);
+  CHECK_ERRNO(sendmsg(client, &bad, 0), EFAULT);
+  CHECK_EQ(write(client, &good, 1), 1);
+  msghdr in = message(&byte);
+  CHECK_EQ(recvmsg(server, &in, 0), 1);
+  CHECK_EQ(in.msg_controllen, 0u);
+  memcpy(CMSG_DATA(c), &extra, sizeof extra);
+  c->cmsg_len = CMSG_LEN(sizeof extra);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  msghdr out = message(&good);
+  CHECK_EQ(sendmsg(client, &out, 0), 1);
+  in = message(&byte);
+  CHECK_EQ(recvmsg(server, &in, 0), 1);
+  CHECK_EQ(in.msg_controllen, sizeof control);
+}
+
 TEST("options and names") {
   auto [client, server] = make_pair();
   int value = 1;
@@ -202,6 +240,19 @@ TEST("a program's own faults are its own") {
   CHECK_TRUE(action.sa_sigaction == jump_out);
   CHECK_ERRNO(write(client, bad, 1), EFAULT);
   CHECK_TRUE(signal(SIGSEGV, SIG_DFL) == SIG_DFL);
+}
+
+TEST("a handler that was taken back before there was a socket stays away") {
+  struct sigaction action {}, old;
+  action.sa_sigaction = jump_out;
+  action.sa_flags = SA_SIGINFO;
+  CHECK_OK(sigaction(SIGSEGV, &action, &old));
+  CHECK_OK(sigaction(SIGSEGV, &old, nullptr));
+  [[maybe_unused]] Pair connected = make_pair();
+  CHECK_OK(sigaction(SIGSEGV, nullptr, &old));
+  CHECK_TRUE(old.sa_handler == SIG_DFL);
+  pid_t child = in_child([] { *nowhere<char>() = 1; });
+  CHECK_EQ(wait_exit(child), 128 + SIGSEGV);
 }
 
 TEST("a fault without a handler ends the process") {
