@@ -299,7 +299,7 @@ void TcpSocket::on_peer_gone(DomainId who) {
       (void)wind_up();
       return;
     }
-    if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+    wake_own_threads();
     redirect(false, false);
     announce();
     return;
@@ -309,7 +309,7 @@ void TcpSocket::on_peer_gone(DomainId who) {
     (void)wind_up();
     return;
   }
-  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  wake_own_threads();
   announce();
 }
 
@@ -452,7 +452,7 @@ Moved TcpSocket::move_locked() {
   free(copy);
   if (kept != 0 || closed) mine->state.fetch_or(kept | (closed ? kFin | kClosed : 0u), std::memory_order_release);
   after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
-  if (old != nullptr) futex_wake(old->doorbell);  // our own threads that wait there
+  wake_own_threads(old);
   announce();
   return Moved::kYes;
 }
@@ -634,7 +634,7 @@ int TcpSocket::dissolve(uint32_t& released) {
   error.store(ECONNRESET, std::memory_order_relaxed);  // told once
   after_publish();
   linger_option = {1, 0};
-  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  wake_own_threads();
   hand_interests_to(*fresh);
   for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd) {
     if (descriptors.peek(int(fd)) != this) continue;

@@ -104,7 +104,7 @@ bool TcpSocket::move_to(PassRegion& region) {
   old->doorbell.fetch_add(1, std::memory_order_release);
   futex_wake(old->doorbell);
   push_news();
-  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  wake_own_threads();
   return true;
 }
 

@@ -31,23 +31,29 @@ constexpr int64_t kAwayMs = 250;
 Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
 
 // Sleeps until the peer's doorbell or the coordinator's changes. 0, -EINTR, -ETIMEDOUT.
-long wait_on_words(const Shared<uint32_t>& word, uint32_t value, const Deadline& deadline, uint32_t seen) {
+struct Word {
+  const Shared<uint32_t>& at;
+  uint32_t value;
+};
+
+long wait_on_words(const Word& peers, const Word& own, const Deadline& deadline, uint32_t seen) {
   const ReplyRegion* replies = coordinator.replies();
   DoorbellWait wait;
-  futex_waitv words[2] = {};
-  words[0] = {value, uint64_t(&word), FUTEX_32, 0};
+  futex_waitv words[3] = {};
+  words[0] = {peers.value, uint64_t(&peers.at), FUTEX_32, 0};
+  words[1] = {own.value, uint64_t(&own.at), FUTEX_32, 0};
   Deadline slice = Deadline::in_ms(kAwayMs);
   const timespec* until = deadline.absolute();
   if (replies != nullptr) {
-    words[1] = {replies->doorbell.load(std::memory_order_acquire), uint64_t(&replies->doorbell), FUTEX_32, 0};
+    words[2] = {replies->doorbell.load(std::memory_order_acquire), uint64_t(&replies->doorbell), FUTEX_32, 0};
     if (coordinator.has_packets()) return 0;
   } else if (deadline.is_never() || slice.left().tv_nsec < deadline.left().tv_nsec) {
     until = slice.absolute();
   }
-  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), replies != nullptr ? 2 : 1, 0,
+  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), replies != nullptr ? 3 : 2, 0,
                                  long(until), CLOCK_MONOTONIC);
   if (r == -ENOSYS)  // before Linux 5.16
-    r = interruptible_syscall(seen, SYS_futex, long(&word), FUTEX_WAIT_BITSET, value, long(slice.absolute()), 0);
+    r = interruptible_syscall(seen, SYS_futex, long(&peers.at), FUTEX_WAIT_BITSET, peers.value, long(slice.absolute()), 0);
   return r >= 0 || r == -EAGAIN ? 0 : r;
 }
 
@@ -232,6 +238,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       waiting.fetch_add(1, std::memory_order_relaxed);     // ordered by the fence
       own->wants.fetch_or(wants, std::memory_order_relaxed);  // likewise
       uint32_t value = peer->doorbell.load(std::memory_order_acquire);
+      uint32_t own_value = own_doorbell.load(std::memory_order_acquire);
       sleep_wake_fence();
       Deadline until = deadline;
       if (preload::waiting.any_new() || coordinator.has_unsent()) {  // other connections of this process
@@ -241,7 +248,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       }
       // Either side may have moved meanwhile: then look for it first.
       bool moved = is_left_behind_by_peer() || theirs != peer || mine != own;
-      if (!news() && !moved) (void)wait_on_words(peer->doorbell, value, until, seen);
+      if (!news() && !moved) (void)wait_on_words({peer->doorbell, value}, {own_doorbell, own_value}, until, seen);
       if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared) {
         own->wants.fetch_and(~wants, std::memory_order_acq_rel);
         if (waiting.load(std::memory_order_acquire) != 0) {  // somebody came in between
@@ -286,6 +293,12 @@ int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarte
     return writable() || (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed;
   };
   return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, signal_counts.any, ready);
+}
+
+void TcpSocket::wake_own_threads(const Slot* peer) {
+  own_doorbell.fetch_add(1, std::memory_order_acq_rel);
+  futex_wake(own_doorbell);
+  if (peer != nullptr) futex_wake(peer->doorbell);
 }
 
 void TcpSocket::wake_peer(uint32_t wants) {
@@ -647,7 +660,7 @@ int TcpSocket::shut_down(int how) {
     pair->push_news(slot, last_push);
   }
   look_behind();
-  if (theirs != nullptr) futex_wake(theirs->doorbell);  // our own threads that wait there
+  wake_own_threads();
   Guard guard(control_lock);
   announce();
   peers.wake_sleepers();

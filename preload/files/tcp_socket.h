@@ -207,6 +207,7 @@ class TcpSocket : public File {
 
   Mutex send_lock, receive_lock;
   std::atomic<uint32_t> waiting_bytes{0}, waiting_space{0};  // threads asleep on the doorbell
+  std::atomic<uint32_t> own_doorbell{0};  // grows in wake_own_threads()
 
   // An inherited connection's state at the last look: scanning replaces the ready queue.
   uint64_t scanned_tail = 0, scanned_head = 0;
@@ -224,6 +225,10 @@ class TcpSocket : public File {
   }
   // Looks whether the peer has taken the slot meanwhile.
   void reach_peer();
+  // After a change that the peer does not announce: threads of this process that sleep on this connection, or are
+  // about to, look again. So do those of others that share it, if they sleep already.
+  void wake_own_threads() { wake_own_threads(theirs); }
+  void wake_own_threads(const shm::Slot* peer);
 
  private:
   // Every region has the same layout: its base follows from the slot.
