@@ -39,8 +39,8 @@ T finish(T result) {
 // Whether pthread_cancel ends a thread in the call; see cancellation.h.
 enum class Cancellation : uint8_t { kPoint, kNoPoint };
 
-// A socket of ours that is what `f` says it has to be, or the kernel's call (kNowTheKernels). Kept out of
-// the way of calls on other descriptors.
+// For a descriptor that may be ours: what ours() says, or kNowTheKernels if it is no socket of ours, or not one
+// that is wanted().
 template <class Wanted, class Ours>
 inline ssize_t call_ours(int fd, Wanted&& wanted, Ours&& ours, Cancellation c) {
   if (c == Cancellation::kPoint) cancellation_point();

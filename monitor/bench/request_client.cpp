@@ -18,6 +18,15 @@ struct Control {
   alignas(cmsghdr) char bytes[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int))] = {};
 };
 
+msghdr message_of(iovec& bytes, Control& control, std::size_t control_bytes) {
+  msghdr m{};
+  m.msg_iov = &bytes;
+  m.msg_iovlen = 1;
+  m.msg_control = control.bytes;
+  m.msg_controllen = control_bytes;
+  return m;
+}
+
 std::string failed(const char* what) { return std::string(what) + ": " + strerror(errno); }
 
 }  // namespace
@@ -47,11 +56,7 @@ std::string RequestClient::say_hello(const std::string& directory) {
   int fds[2] = {memory.get(), bell_.get()};
   iovec iov{&hello, sizeof hello};
   Control control;
-  msghdr m{};
-  m.msg_iov = &iov;
-  m.msg_iovlen = 1;
-  m.msg_control = control.bytes;
-  m.msg_controllen = CMSG_SPACE(sizeof fds);
+  msghdr m = message_of(iov, control, CMSG_SPACE(sizeof fds));
   cmsghdr* c = CMSG_FIRSTHDR(&m);
   *c = {CMSG_LEN(sizeof fds), SOL_SOCKET, SCM_RIGHTS};
   memcpy(CMSG_DATA(c), fds, sizeof fds);
@@ -62,11 +67,7 @@ std::string RequestClient::take_welcome() {
   shm::Packet welcome{};
   iovec iov{&welcome, sizeof welcome};
   Control control;
-  msghdr m{};
-  m.msg_iov = &iov;
-  m.msg_iovlen = 1;
-  m.msg_control = control.bytes;
-  m.msg_controllen = sizeof control.bytes;
+  msghdr m = message_of(iov, control, sizeof control.bytes);
   if (recvmsg(socket_.get(), &m, MSG_CMSG_CLOEXEC) != sizeof welcome) return failed("no welcome");
   Descriptor fds[shm::kMaxPacketFds];
   cmsghdr* c = CMSG_FIRSTHDR(&m);
