@@ -292,8 +292,9 @@ void TcpSocket::on_peer_gone(DomainId who) {
   }
   if (alive) return;
   uint32_t said = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  if (initiator && !shared && !left_behind && (said & (kAccepted | kClosed)) == 0) {
-    // It waited in the backlog: a sibling of the dead may take it, as from the kernel's.
+  bool waited = (said & (kAccepted | kClosed)) == 0 || (said & kRedirect) != 0;
+  if (initiator && !shared && !left_behind && waited) {
+    // In the backlog, or it was sent away before the end: a sibling may take it, as from the kernel's.
     orphaned = true;
     if (closed) {
       (void)wind_up();

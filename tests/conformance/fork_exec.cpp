@@ -344,6 +344,36 @@ TEST("what a client wrote and closed before the fork reaches the child that acce
   CHECK_EQ(wait_exit(child), 0);
 }
 
+TEST("what waited at a worker that closed its listener and ended goes to its sibling") {
+  Listener listener = make_listener(AF_INET, 128, SOCK_NONBLOCK);
+  int told[2], go[2];
+  CHECK_OK(pipe(told));
+  CHECK_OK(pipe(go));
+  pid_t leaving = in_child([&] {
+    CHECK_ERRNO(accept(listener.fd, nullptr, nullptr), EAGAIN);  // it accepts here
+    write_all(told[1], "!");
+    CHECK_EQ(await(listener.fd, POLLIN), POLLIN);
+    CHECK_OK(close(listener.fd));
+  });
+  pid_t staying = in_child([&] {
+    CHECK_EQ(read_exactly(go[0], 1), "!");
+    int fd = accept(listener.fd, nullptr, nullptr);
+    write_all(told[1], "!");  // by now the other one's end is known
+    if (fd < 0) CHECK_EQ(await(listener.fd, POLLIN), POLLIN);
+    if (fd < 0) fd = CHECK_OK(accept(listener.fd, nullptr, nullptr));
+    write_all(fd, read_exactly(fd, 5));
+  });
+  CHECK_OK(close(listener.fd));
+  CHECK_EQ(read_exactly(told[0], 1), "!");
+  int fd = connect_to(listener.port);
+  write_all(fd, "hello");
+  CHECK_EQ(wait_exit(leaving), 0);
+  write_all(go[1], "!");
+  CHECK_EQ(read_exactly(told[0], 1), "!");
+  CHECK_EQ(read_exactly(fd, 5), "hello");
+  CHECK_EQ(wait_exit(staying), 0);
+}
+
 TEST("a pre-fork server of four children serves 200 connections") {
   Listener listener = make_listener();
   std::vector<pid_t> children;
