@@ -45,6 +45,7 @@ struct Client {
   Mapping<shm::ReplyRegion> reply_region;
   shm::MessageConsumer requests;
   shm::MessageProducer replies;
+  uint64_t served_divided = 0, served_shared = 0;  // requests, by the way on which they came
   bool has_staged = false;                // replies that are not published yet
   std::deque<shm::Message> late_replies;  // did not fit the reply ring
   std::deque<OutPacket> outbox;           // did not fit the socket

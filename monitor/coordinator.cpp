@@ -10,6 +10,7 @@
 
 #include <fstream>
 
+#include "monitor/auto_queues.h"
 #include "monitor/divided.h"
 #include "monitor/process.h"
 #include "monitor/run_directory.h"
@@ -55,13 +56,19 @@ Coordinator::Coordinator(const Options& options)
       core_(brain),
       poller_(options.busy_poll, available_cpus()),
       lifetime_(options.linger) {
-  if (options_.shared_queues)
-    transport_ = std::make_unique<SharedQueues>(core_, clients_);
-  else
-    transport_ = std::make_unique<DividedQueues>(core_, clients_, post_);
+  transport_ = create_transport();
   registrar_.serve(*transport_, tickets_);
   reaper_.serve(*transport_);
   status_.serve(*transport_);
+}
+
+std::unique_ptr<Transport> Coordinator::create_transport() {
+  switch (options_.queues) {
+    case shm::kDividedQueue: return std::make_unique<DividedQueues>(core_, clients_, post_);
+    case shm::kSharedQueue: return std::make_unique<SharedQueues>(core_, clients_);
+    case shm::kEitherQueue: break;
+  }
+  return std::make_unique<AutoQueues>(core_, clients_, post_);
 }
 
 // ---- start --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Coordinator {
   void run();
 
  private:
+  std::unique_ptr<Transport> create_transport();
   std::string catch_signals();
   void lend_ports();
   bool stays_on_cpu() const;  // else errno says why

@@ -78,6 +78,7 @@ void DividedQueues::serve(Lane& lane) {
     if (!client.requests.try_pop(request)) return;
     ++lane.taken;
     ++served_;
+    ++client.served_divided;
     core_.handle(client.domain, request);
   }
 }

@@ -27,6 +27,8 @@ class DividedQueues : public Transport {
   void leave(Client& client) override;
   bool poll() override;
   bool has_requests() override;
+  Served served() const override { return {served_, 0}; }
+  Choice choice() const override { return {lanes_.size(), 0, "as asked for"}; }
 
  private:
   // Side by side, so that a sweep over idle clients is one independent load for each.
@@ -56,6 +58,7 @@ class DividedQueues : public Transport {
   std::size_t busy_ = 0;
   std::size_t turn_ = 0;     // of the quiet ones
   uint64_t looks_ = 0;
+  uint64_t served_ = 0;
 };
 
 }  // namespace sluice::monitor

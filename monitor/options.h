@@ -3,13 +3,14 @@
 
 #include <string>
 
+#include "shm/layout.h"
 #include "shm/region.h"
 
 namespace sluice::monitor {
 
 struct Options {
   std::string directory;
-  bool shared_queues = false;
+  shm::RequestQueue queues = shm::kDividedQueue;  // kEitherQueue: chosen while it runs
   bool busy_poll = false;
   int cpu = -1;
   shm::Protect protect = shm::Protect::kRegions;

@@ -58,7 +58,7 @@ int Registrar::welcome(Client& client, InPacket& packet) {
   if (queue < -1) return -queue;
   client.stage = Stage::kWelcomed;
   transport_->join(client);
-  shm::Packet p = make_packet(shm::kWelcome, client.domain, options_.shared_queues,
+  shm::Packet p = make_packet(shm::kWelcome, client.domain, options_.queues,
                               options_.protect == shm::Protect::kRegions);
   if (queue < 0)
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get()});

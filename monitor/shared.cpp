@@ -51,6 +51,12 @@ void SharedQueues::leave(Client& client) {
   if (found->second->producers.empty()) queues_.erase(found);
 }
 
+Transport::Choice SharedQueues::choice() const {
+  Choice c{0, 0, "as asked for"};
+  for (auto& [uid, queue] : queues_) c.shared += queue->producers.size();
+  return c;
+}
+
 // ---- serving ------------------------------------------------------------------------------
 
 bool SharedQueues::poll() {
@@ -81,11 +87,12 @@ bool SharedQueues::serve_next(uint32_t uid, Queue& queue) {
   DomainId sender;
   bool abandoned = false;
   if (!queue.consumer.try_pop(request, sender)) {
-    if (!is_abandoned(queue)) return false;
+    if (!queue.consumer.claimed() || ++queue.holds % kPatientLooks != 0 || !is_abandoned(queue)) return false;
     // Its producer may have published, and dropped its claim, since the look above.
     abandoned = !queue.consumer.try_pop(request, sender);
   }
   ++queue.taken;
+  queue.holds = 0;
   if (abandoned)
     queue.consumer.skip();
   else
@@ -115,6 +122,7 @@ void SharedQueues::handle(uint32_t uid, DomainId sender, const shm::Message& req
   if (client == nullptr || client->doomed || client->stage != Stage::kWelcomed) return;
   if (uid_of(*client) != uid) return;
   ++served_;
+  ++client->served_shared;
   core_.handle(sender, request);
 }
 

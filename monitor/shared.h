@@ -21,6 +21,8 @@ class SharedQueues : public Transport {
   void leave(Client& client) override;
   bool poll() override;
   bool has_requests() override;
+  Served served() const override { return {0, served_}; }
+  Choice choice() const override;
 
  private:
   struct Queue {
@@ -30,11 +32,14 @@ class SharedQueues : public Transport {
     uint64_t taken = 0;
     std::vector<Client*> producers;
     bool broken = false;  // somebody wrote what no honest producer writes
+    uint32_t holds = 0;   // looks that found the next entry claimed, and not published
   };
   static int create(Queue& queue);
   uint32_t uid_of(const Client& client) const;
   bool serve(uint32_t uid, Queue& queue);
   bool serve_next(uint32_t uid, Queue& queue);
+  // Claimed entries are nearly always published within a few looks; only then are all claims looked at.
+  static constexpr uint32_t kPatientLooks = 64;
   static bool is_abandoned(const Queue& queue);
   static void check(Queue& queue);
   void handle(uint32_t uid, DomainId sender, const shm::Message& request);
@@ -42,6 +47,7 @@ class SharedQueues : public Transport {
   core::CoordinatorCore& core_;
   Clients& clients_;
   std::unordered_map<uint32_t, std::unique_ptr<Queue>> queues_;
+  uint64_t served_ = 0;
 };
 
 }  // namespace sluice::monitor

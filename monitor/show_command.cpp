@@ -65,6 +65,8 @@ void print_status(const Json& j) {
   print_row("directory", text_of(j, "directory"));
   print_row("mode", "queues " + text_of(j, "queues") + ", poll " + text_of(j, "poll") +
                         ", protect " + text_of(j, "protect"));
+  if (text_of(j, "queues") == "auto")
+    print_row("queues, now", text_of_counts(j["queues_now"]) + ": " + text_of(j, "queues_why"));
   print_row("clients", text_of(j, "clients"));
   print_row("listeners", text_of(j, "listeners"));
   print_row("connections", text_of(j, "connections"));

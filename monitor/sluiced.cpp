@@ -25,8 +25,8 @@ int parse(int argc, char** argv, Options& o) {
       "run under `sluice run` into shared memory."};
   std::string queues = "divided", poll = "adaptive", protect = "regions";
   app.add_option("--dir", o.directory, "run directory")->default_str(standard_directory());
-  app.add_option("--queues", queues, "request queues: one per client, or one per user")
-      ->check(CLI::IsMember({"divided", "shared"}))
+  app.add_option("--queues", queues, "request queues: one per client, one per user, or each client's as it pays")
+      ->check(CLI::IsMember({"divided", "shared", "auto"}))
       ->capture_default_str();
   app.add_option("--poll", poll, "sleep when idle, or poll without end on a core of its own")
       ->check(CLI::IsMember({"adaptive", "busy"}))
@@ -50,7 +50,7 @@ int parse(int argc, char** argv, Options& o) {
     return kBadUsage;
   }
   o.directory = absolute_directory(o.directory.empty() ? standard_directory() : o.directory);
-  o.shared_queues = queues == "shared";
+  o.queues = queues == "shared" ? shm::kSharedQueue : queues == "auto" ? shm::kEitherQueue : shm::kDividedQueue;
   o.busy_poll = poll == "busy";
   o.protect = protect == "none" ? shm::Protect::kNone : shm::Protect::kRegions;
   return -1;

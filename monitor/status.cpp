@@ -12,6 +12,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kQueueNames[] = {"divided", "shared", "auto"};  // by RequestQueue
+
 uint64_t counter_of(const Client& client, uint32_t counter) {
   // Relaxed: only for display.
   return client.region ? client.region->counters[counter].load(std::memory_order_relaxed) : 0;
@@ -56,7 +58,8 @@ std::string Status::json() const {
   clients_.for_each([&](const Client& c) {
     if (c.stage == Stage::kWelcomed) details.push_back(details_of(c));
   });
-  uint64_t served = transport_->served();
+  Transport::Served served = transport_->served();
+  Transport::Choice choice = transport_->choice();
   // Each client has a region and a reply region.
   uint64_t own_regions = 2 * details.size();
   uint64_t own_bytes = details.size() * (shm::kClientBytes + shm::kReplyBytes);
@@ -65,7 +68,9 @@ std::string Status::json() const {
       {"protocol", shm::kProtocolVersion},
       {"pid", getpid()},
       {"directory", options_.directory},
-      {"queues", options_.shared_queues ? "shared" : "divided"},
+      {"queues", kQueueNames[options_.queues]},
+      {"queues_now", {{"divided", choice.divided}, {"shared", choice.shared}}},
+      {"queues_why", choice.why},
       {"poll", options_.busy_poll ? "busy" : "adaptive"},
       {"protect", options_.protect == shm::Protect::kNone ? "none" : "regions"},
       {"uptime_s", duration_cast<seconds>(steady_clock::now() - start_).count()},
@@ -80,8 +85,7 @@ std::string Status::json() const {
       {"pipes_total", total(shm::kPipes)},
       {"fallback_total", fallbacks},
       {"requests_total",
-       {{"divided", options_.shared_queues ? 0 : served},
-        {"shared", options_.shared_queues ? served : 0}}},
+       {{"divided", served.divided}, {"shared", served.shared}}},
       {"bells_total", total(shm::kBells) + post_.bells()},
       {"regions", pairs_.count() + tickets_.regions() + own_regions},
       {"region_bytes", pairs_.bytes() + own_bytes},

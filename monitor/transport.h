@@ -1,5 +1,7 @@
-// How requests arrive: one queue per client (divided.h), or one per user (shared.h).
+// How requests arrive: one queue per client (divided.h), one per user (shared.h), or both (auto_queues.h).
 #pragma once
+
+#include <string>
 
 #include "monitor/clients.h"
 
@@ -7,6 +9,15 @@ namespace sluice::monitor {
 
 class Transport {
  public:
+  // Requests since the start, by the way on which they came.
+  struct Served {
+    uint64_t divided = 0, shared = 0;
+  };
+  // Clients by the queue that they are to use, and why.
+  struct Choice {
+    uint64_t divided = 0, shared = 0;
+    std::string why;
+  };
   virtual ~Transport() = default;
 
   // A descriptor to send with kWelcome to a client of `uid`, -1 for none, or -errno below that.
@@ -20,10 +31,8 @@ class Transport {
   // a request whose sender saw the coordinator awake.
   virtual bool has_requests() = 0;
 
-  uint64_t served() const { return served_; }
-
- protected:
-  uint64_t served_ = 0;
+  virtual Served served() const = 0;
+  virtual Choice choice() const = 0;
 };
 
 }  // namespace sluice::monitor

@@ -130,7 +130,6 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   }
   if (accepted) {
     self_ = p.domain;
-    shared_mode_ = p.value == 1;
     protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
     auto* replies = static_cast<const ReplyRegion*>(map_readable(r.fds[0], kReplyBytes));
     replies_.store(replies, std::memory_order_release);
@@ -138,13 +137,12 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
     bell_ = r.fds[2];
     if (r.fd_count > 3)
       shared_queue_ = static_cast<SharedQueueRegion*>(map_writable(r.fds[3], kSharedQueueBytes));
-    accepted = replies != nullptr && directory_ != nullptr && (!shared_mode_ || shared_queue_ != nullptr);
+    accepted = replies != nullptr && directory_ != nullptr && (p.value == kDividedQueue || shared_queue_ != nullptr);
   }
   for (int i = 0; i < r.fd_count; ++i)
     if (!(accepted && i == 2)) close_own(r.fds[i]);
   if (!accepted) return Answer::kNo;
-  requests_ = MessageProducer(&client_->requests, &this->replies()->requests_head);
-  shared_requests_ = SharedProducer(shared_queue_, &client_->claim, self_);
+  requests_ = RequestQueues(RequestQueue(p.value), *client_, *this->replies(), shared_queue_, self_);
   replies_ring_ = MessageConsumer(&this->replies()->replies, &client_->replies_head);
   packets_taken_ = 0;
   stalled_until_ns_ = 0;
@@ -264,8 +262,7 @@ bool CoordinatorLink::is_stalled() {
 }
 
 bool CoordinatorLink::push(const Message& m) {
-  bool pushed = shared_mode_ ? shared_requests_.try_push(m) : requests_.try_push(m);
-  if (!pushed) return false;
+  if (!requests_.try_push(m)) return false;
   sleep_wake_fence();
   if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) {  // ordered by the fence
     uint64_t one = 1;

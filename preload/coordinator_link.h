@@ -7,9 +7,8 @@
 #include "preload/packets.h"
 #include "preload/unsent.h"
 #include "shm/layout.h"
-#include "shm/message_ring.h"
 #include "shm/region.h"
-#include "shm/shared_queue.h"
+#include "shm/request_queues.h"
 
 namespace sluice::preload {
 
@@ -154,7 +153,6 @@ class CoordinatorLink {
   } asked_;
   shm::DomainId self_ = shm::kNobody;
   shm::DomainId child_id_ = shm::kNobody;
-  bool shared_mode_ = false;
   shm::Protect protect_ = shm::Protect::kRegions;
   shm::ClientRegion* client_ = nullptr;
   std::atomic<shm::Shared<uint32_t>*> waiters_{nullptr};  // of client_, read without the lock
@@ -164,8 +162,7 @@ class CoordinatorLink {
   shm::SharedQueueRegion* shared_queue_ = nullptr;
   int bell_ = -1;  // the coordinator's
   uint64_t namespace_ = 0;
-  shm::MessageProducer requests_;
-  shm::SharedProducer shared_requests_;
+  shm::RequestQueues requests_;
   shm::MessageConsumer replies_ring_;
   uint32_t packets_taken_ = 0;
   uint32_t sleeping_ = 0;   // what the client region says, or is to say once there is one

@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 4;
+inline constexpr uint32_t kProtocolVersion = 5;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -284,6 +284,10 @@ struct ClientRegion {
 inline constexpr std::size_t kClientBytes = 2 * kPageBytes;
 static_assert(sizeof(ClientRegion) <= kClientBytes);
 
+// How requests reach the coordinator. kEitherQueue: both ways are open, and ReplyRegion::queue says which
+// one to take.
+enum RequestQueue : uint32_t { kDividedQueue = 0, kSharedQueue = 1, kEitherQueue = 2 };
+
 struct ReplyRegion {
   uint64_t magic;
   uint32_t version;
@@ -291,6 +295,7 @@ struct ReplyRegion {
   alignas(kCacheLine) Shared<uint64_t> requests_head;  // consumed of ClientRegion::requests
   alignas(kCacheLine) Shared<uint32_t> packets;        // packets sent on the control socket
   Shared<uint32_t> doorbell;                           // futex word, grows with each reply
+  Shared<uint32_t> queue;                              // RequestQueue: kDividedQueue or kSharedQueue
   MessageEntries replies;
 };
 inline constexpr std::size_t kReplyBytes = 2 * kPageBytes;

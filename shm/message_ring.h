@@ -44,6 +44,8 @@ class MessageProducer {
     return true;
   }
   void publish() { ring_->tail.store(tail_, std::memory_order_release); }  // M0
+  // Whether the consumer has taken all.
+  [[nodiscard]] bool is_drained() const { return head_->load(std::memory_order_acquire) == tail_; }  // M1
 
  private:
   MessageEntries* ring_ = nullptr;

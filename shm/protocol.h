@@ -68,7 +68,7 @@ enum PacketType : uint16_t {
   // the coordinator restarted, or the id got by kReserve. Answer: kWelcome.
   kHello = 1,
   // fds: reply region, directory, coordinator's bell[, shared queue]. domain: the client's id.
-  // value: 0 divided, 1 shared. value2: 0 protect=none, 1 regions. status: 0 or errno
+  // value: RequestQueue. value2: 0 protect=none, 1 regions. status: 0 or errno
   // (EPROTO other version, EPERM not allowed, EBADF region not acceptable).
   kWelcome,
   // Parent -> coordinator before fork. fds: one end of a socket pair (AF_UNIX, SEQPACKET) whose

@@ -41,9 +41,16 @@ class SharedProducer {
       e.sender = self_;
       e.message = m;
       e.sequence.store(ticket + 1, std::memory_order_release);  // A3, Q0
+      after_last_ = ticket + 1;
     }
     claim_->store(0, std::memory_order_release);  // A4
     return room;
+  }
+
+  // Whether the consumer has taken all that this producer has published; as head says, which a hostile
+  // producer of the same user can write as well.
+  [[nodiscard]] bool is_drained() const {
+    return after_last_ == 0 || int64_t(queue_->head.load(std::memory_order_acquire) - after_last_) >= 0;  // Q1
   }
 
  private:
@@ -63,6 +70,7 @@ class SharedProducer {
   SharedQueueRegion* queue_ = nullptr;
   Shared<uint64_t>* claim_ = nullptr;
   DomainId self_ = kNobody;
+  uint64_t after_last_ = 0;  // the ticket after our last one
 };
 
 class SharedConsumer {

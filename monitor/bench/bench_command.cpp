@@ -55,7 +55,7 @@ BenchCommand::BenchCommand(CLI::App& app) : parsed_(std::make_unique<Parsed>()) 
   requests_ = bench_->add_subcommand("requests", "requests/s and round trips at the coordinator, and what they cost");
   requests_->add_option("--queues", o.queues, "kinds of queue to compare, in alternating rounds")
       ->delimiter(',')
-      ->check(CLI::IsMember({"divided", "shared"}))
+      ->check(CLI::IsMember({"divided", "shared", "auto"}))
       ->default_str("divided,shared");
   requests_->add_option("--clients", parsed_->clients, "registered client processes, a list; three dots go on doubling")
       ->check(list_up_to(kMostClients))

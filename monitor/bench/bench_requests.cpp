@@ -17,6 +17,7 @@
 #include "monitor/bench/measured_daemon.h"
 #include "monitor/bench/raw_limits.h"
 #include "monitor/bench/request_load.h"
+#include "monitor/coordinator_link.h"
 
 namespace sluice::monitor::bench {
 namespace {
@@ -33,7 +34,7 @@ struct Row {
   std::string queues;
   Case of;
   bool counts_cycles = false;  // else its CPU time in ticks
-  std::vector<double> requests_per_s, p50_us, p99_us, p999_us, client_ns, cycles, misses, line_us, p50_per_line;
+  std::vector<double> requests_per_s, p50_us, p99_us, p999_us, client_ns, cycles, misses, line_us, p50_per_line, shared_part;
 };
 
 double median(std::vector<double> v) {
@@ -58,6 +59,15 @@ std::vector<Case> cases_of(const RequestsOptions& o) {
     for (double rate : o.rates) cases.push_back({clients, active, 1, rate});
   }
   return cases;
+}
+
+// Of all requests that the coordinator has served.
+double shared_part(const MeasuredDaemon& daemon) {
+  auto status = nlohmann::json::parse(ask(daemon.directory(), shm::kStatus).text, nullptr, false);
+  if (!status.contains("requests_total")) return 0;
+  const auto& total = status["requests_total"];
+  double divided = total.value("divided", 0.0), shared = total.value("shared", 0.0);
+  return divided + shared > 0 ? shared / (divided + shared) : 0;
 }
 
 std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
@@ -87,6 +97,7 @@ std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
   row.client_ns.push_back(double(r.client_ns) / n);
   row.counts_cycles = daemon.counts_cycles();
   if (daemon.cycles()) row.cycles.push_back(double(*daemon.cycles()) / n);
+  row.shared_part.push_back(shared_part(daemon));
   if (daemon.cache_misses()) row.misses.push_back(double(*daemon.cache_misses()) / n);
   return {};
 }
@@ -116,6 +127,7 @@ nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
           {"p99_us", median(r.p99_us)},
           {"p999_us", median(r.p999_us)},
           {"client_ns_per_request", median(r.client_ns)},
+          {"shared_part", median(r.shared_part)},
           {"cycles_per_request", number_or_null(r.cycles)},
           {"cycles_from", r.counts_cycles ? "perf" : "time"},
           {"cache_misses_per_request", number_or_null(r.misses)}};
@@ -187,7 +199,7 @@ int bench_requests(const RequestsOptions& given) {
   nlohmann::json rows = nlohmann::json::array();
   for (const Case& c : cases_of(o)) {
     std::vector<Row> of_case;
-    for (const std::string& queues : o.queues) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+    for (const std::string& queues : o.queues) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     for (uint32_t round = 0; round < o.rounds && !interrupted; ++round) {
       for (std::size_t i = 0; i < of_case.size() && !interrupted; ++i) {
         Row& row = of_case[round % 2 == 0 ? i : of_case.size() - 1 - i];  // in turn

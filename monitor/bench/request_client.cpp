@@ -85,17 +85,16 @@ std::string RequestClient::take_welcome() {
   bool mapped = map(reply_region_, shm::map_readable(fds[0].get(), shm::kReplyBytes), shm::kReplyBytes) &&
                 map(directory_, shm::map_readable(fds[1].get(), shm::kDirectoryBytes), shm::kDirectoryBytes);
   coordinators_bell_ = std::move(fds[2]);
-  if (mapped && welcome.value == 1)
+  if (mapped && welcome.value != shm::kDividedQueue)
     mapped = count > 3 && map(queue_, shm::map_writable(fds[3].get(), shm::kSharedQueueBytes), shm::kSharedQueueBytes);
   if (!mapped) return failed("the coordinator's regions");
-  divided_ = {&region_->requests, &reply_region_->requests_head};
-  if (queue_) shared_ = {queue_.get(), &region_->claim, welcome.domain};
+  requests_ = {shm::RequestQueue(welcome.value), *region_, *reply_region_, queue_.get(), welcome.domain};
   replies_ = {&reply_region_->replies, &region_->replies_head};
   return {};
 }
 
 void RequestClient::flush() {
-  if (!queue_) divided_.publish();
+  requests_.publish();
   shm::sleep_wake_fence();
   if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) == 0) return;  // ordered by the fence
   uint64_t one = 1;

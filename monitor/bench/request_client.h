@@ -6,8 +6,7 @@
 #include "monitor/descriptor.h"
 #include "monitor/mapping.h"
 #include "shm/layout.h"
-#include "shm/message_ring.h"
-#include "shm/shared_queue.h"
+#include "shm/request_queues.h"
 
 namespace sluice::monitor::bench {
 
@@ -17,7 +16,7 @@ class RequestClient {
   std::string connect(const std::string& directory);
   // False: the queue is full. What is sent is sure to be seen after flush(), which rings if the coordinator
   // sleeps: several requests for one fence.
-  [[nodiscard]] bool try_send(const shm::Message& m) { return queue_ ? shared_.try_push(m) : divided_.try_stage(m); }
+  [[nodiscard]] bool try_send(const shm::Message& m) { return requests_.try_stage(m); }
   void flush();
   [[nodiscard]] bool try_receive(shm::Message& m) { return replies_.try_pop(m); }
 
@@ -30,8 +29,7 @@ class RequestClient {
   Mapping<const shm::ReplyRegion> reply_region_;
   Mapping<const shm::Directory> directory_;
   Mapping<shm::SharedQueueRegion> queue_;
-  shm::MessageProducer divided_;
-  shm::SharedProducer shared_;
+  shm::RequestQueues requests_;
   shm::MessageConsumer replies_;
 };
 

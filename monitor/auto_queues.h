@@ -1,0 +1,59 @@
+// Both kinds of queue at once, and each client is told which one to take: who talks much has a ring of its own,
+// who is silent shares the queue of its user, which costs the coordinator nothing while nobody says anything.
+//
+//   few clients            a ring for each
+//   many, this one talks   a ring of its own
+//   many, this one silent  the shared queue; its ring is not even looked at, once it has gone over
+//
+// Looked at again every kReviewMs, with thresholds from docs/queues.md. A client goes over with its next request, and
+// only when all that it said before has been served: shm/request_queues.h.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "monitor/divided.h"
+#include "monitor/shared.h"
+
+namespace sluice::monitor {
+
+class AutoQueues : public Transport {
+ public:
+  AutoQueues(core::CoordinatorCore& core, Clients& clients, Post& post) : divided_(core, clients, post), shared_(core, clients) {}
+
+  int queue_for(uint32_t uid) override { return shared_.queue_for(uid); }
+  void join(Client& client) override;
+  void leave(Client& client) override;
+  bool poll() override;
+  bool has_requests() override;
+  Served served() const override { return {divided_.served().divided, shared_.served().shared}; }
+  Choice choice() const override;
+
+ private:
+  struct Member {
+    Client* client;
+    bool has_lane;        // its ring is looked at
+    uint64_t requests;    // when it was last reviewed
+    uint64_t over_shared;  // likewise, or when it was told to share
+  };
+  // So many clients and more count as many; they are few again at half of that.
+  static constexpr std::size_t kMany = 64;
+  static constexpr int64_t kReviewMs = 100;
+  static constexpr uint32_t kLooksPerClock = 256;
+  // Requests per second from which on a silent client talks.
+  static constexpr double kTalksPerSecond = 1000;
+
+  static bool is_told_to_share(const Member& m);
+  void tell(Member& m, shm::RequestQueue queue);
+  void review();
+  void review(Member& m, double seconds);
+
+  DividedQueues divided_;
+  SharedQueues shared_;
+  std::vector<Member> members_;
+  bool many_ = false;
+  uint32_t looks_ = 0;
+  int64_t reviewed_ms_ = 0;
+};
+
+}  // namespace sluice::monitor
