@@ -25,17 +25,25 @@ class RequestQueues {
 
   // False: the queue is full.
   [[nodiscard]] bool try_push(const Message& m) {
-    if (!try_stage(m)) return false;
-    publish();
-    return true;
+    if (choice_ != nullptr) follow();
+    return now_ == kSharedQueue ? shared_.try_push(m) : divided_.try_push(m);
   }
-  // The same in two steps, for several requests: see MessageProducer. A shared queue publishes each at once.
+  // The same in two steps, for several requests: one line that the coordinator has to fetch anew, or one claim.
   [[nodiscard]] bool try_stage(const Message& m) {
     if (choice_ != nullptr) follow();
-    return now_ == kSharedQueue ? shared_.try_push(m) : divided_.try_stage(m);
+    if (now_ != kSharedQueue) return divided_.try_stage(m);
+    if (staged_count_ == SharedProducer::kMostAtOnce && !publish()) return false;
+    if (!shared_.has_room(staged_count_ + 1)) return false;
+    staged_[staged_count_++] = m;
+    return true;
   }
-  void publish() {
-    if (now_ == kDividedQueue) divided_.publish();
+  // False: the queue is full; the rest stays staged.
+  [[nodiscard]] bool publish() {
+    if (now_ != kSharedQueue) return divided_.publish(), true;
+    uint32_t done = staged_count_ != 0 ? shared_.push_some(staged_, staged_count_) : 0;
+    for (uint32_t i = done; i < staged_count_; ++i) staged_[i - done] = staged_[i];
+    staged_count_ -= done;
+    return staged_count_ == 0;
   }
   RequestQueue current() const { return now_; }
 
@@ -45,7 +53,8 @@ class RequestQueues {
   }
   void follow() {
     RequestQueue next = chosen();
-    if (next == now_ || !(now_ == kSharedQueue ? shared_.is_drained() : divided_.is_drained())) return;
+    if (next == now_ || staged_count_ != 0) return;
+    if (!(now_ == kSharedQueue ? shared_.is_drained() : divided_.is_drained())) return;
     now_ = next;
   }
 
@@ -53,6 +62,8 @@ class RequestQueues {
   SharedProducer shared_;
   const Shared<uint32_t>* choice_ = nullptr;
   RequestQueue now_ = kDividedQueue;
+  uint32_t staged_count_ = 0;  // for the shared queue
+  Message staged_[SharedProducer::kMostAtOnce] = {};
 };
 
 }  // namespace sluice::shm

@@ -1,18 +1,18 @@
 // The shared request queue: many producers, one consumer, all of one uid.
 //
-//   ticket = tail.fetch_add(1)                       claim
+//   ticket = tail.fetch_add(n)                       claim, n messages at once
 //   entries[ticket % 1024].message = m
-//   entries[ticket % 1024].sequence = ticket + 1     publish
+//   entries[ticket % 1024].sequence = ticket + 1     publish, each
 //
 // Ownership: whoever holds a ticket owns that entry until it publishes. head is written by
 // the consumer; producers wait for it when the queue is full.
 // Edges:  Q0 producer publishes sequence (release) -> C0 consumer observes it (acquire)
 //         C1 consumer retires head (release)       -> Q1 producer finds its entry free (acquire)
 // Death:  a producer may die between claim and publish. Around the claim it keeps
-//         ClientRegion::claim (its own region): 1 "claiming", then 2 + ticket, then 0. The
+//         ClientRegion::claim (its own region): 1 "claiming", then 2 + ticket and n, then 0. The
 //         consumer skips an entry that is unpublished although, before it looked, no living
 //         producer had a claim that could be this ticket.
-//           A0 claim = 1; A1 fetch_add; A2 claim = 2 + ticket; A3 publish; A4 claim = 0
+//           A0 claim = 1; A1 fetch_add; A2 claim = claim_of(ticket, n); A3 publish; A4 claim = 0
 //         A0 comes before A1 for the consumer because A1 is a locked operation.
 // Trust:  every producer can write everything here, so a request acts only with the uid's
 //         rights and a hostile producer can stop the queue of its own uid, not of others.
@@ -23,28 +23,43 @@
 
 namespace sluice::shm {
 
+// ClientRegion::claim: tickets are counted in its lower bits, how many there are in the upper ones.
+inline constexpr uint32_t kClaimTicketBits = 48;
+inline constexpr uint64_t kClaimTickets = (uint64_t{1} << kClaimTicketBits) - 1;
+inline constexpr uint64_t claim_of(uint64_t ticket, uint32_t n) {
+  return (uint64_t{n} << kClaimTicketBits) | ((ticket + 2) & kClaimTickets);
+}
+
 class SharedProducer {
  public:
+  static constexpr uint32_t kMostAtOnce = 16;
   SharedProducer() = default;
   SharedProducer(SharedQueueRegion* queue, Shared<uint64_t>* claim, DomainId self)
       : queue_(queue), claim_(claim), self_(self) {}
 
   // False when the queue has been full for `spins` looks: the consumer is stuck or dead.
-  [[nodiscard]] bool try_push(const Message& m, uint32_t spins = 1u << 20) {
-    if (full()) return false;
+  [[nodiscard]] bool try_push(const Message& m, uint32_t spins = 1u << 20) { return push_some(&m, 1, spins) == 1; }
+  // Several with one claim, at most kMostAtOnce. Returns how many were published: all, or the first ones.
+  uint32_t push_some(const Message* messages, uint32_t n, uint32_t spins = 1u << 20) {
+    if (!has_room(n)) return 0;
     claim_->store(1, std::memory_order_release);                              // A0
-    uint64_t ticket = queue_->tail.fetch_add(1, std::memory_order_acq_rel);  // A1
-    claim_->store(2 + ticket, std::memory_order_release);                    // A2
-    bool room = wait_for_room(ticket, spins);
-    if (room) {
+    uint64_t ticket = queue_->tail.fetch_add(n, std::memory_order_acq_rel);  // A1
+    claim_->store(claim_of(ticket, n), std::memory_order_release);           // A2
+    uint32_t done = 0;
+    for (; done < n && wait_for_room(ticket, spins); ++done, ++ticket) {
       SharedEntry& e = queue_->entries[ticket % kSharedMessages];
       e.sender = self_;
-      e.message = m;
+      e.message = messages[done];
       e.sequence.store(ticket + 1, std::memory_order_release);  // A3, Q0
       after_last_ = ticket + 1;
     }
     claim_->store(0, std::memory_order_release);  // A4
-    return room;
+    return done;
+  }
+  // A hint: looked at again with each ticket.
+  [[nodiscard]] bool has_room(uint32_t n) const {
+    uint64_t used = queue_->tail.load(std::memory_order_relaxed) - queue_->head.load(std::memory_order_relaxed);  // a hint
+    return used + n <= kSharedMessages;
   }
 
   // Whether the consumer has taken all that this producer has published; as head says, which a hostile
@@ -54,11 +69,6 @@ class SharedProducer {
   }
 
  private:
-  bool full() const {
-    uint64_t used = queue_->tail.load(std::memory_order_relaxed) -  // a hint: checked after the claim
-                    queue_->head.load(std::memory_order_relaxed);
-    return used >= kSharedMessages;
-  }
   bool wait_for_room(uint64_t ticket, uint32_t spins) const {
     while (ticket - queue_->head.load(std::memory_order_acquire) >= kSharedMessages) {  // Q1
       if (spins-- == 0) return false;
@@ -93,7 +103,10 @@ class SharedConsumer {
   }
 
   // Whether a producer whose claim word reads `claim` may still publish the next ticket.
-  [[nodiscard]] bool covers(uint64_t claim) const { return claim == 1 || claim == 2 + position_; }
+  [[nodiscard]] bool covers(uint64_t claim) const {
+    uint64_t first = (claim & kClaimTickets) - 2;
+    return claim == 1 || ((position_ - first) & kClaimTickets) < claim >> kClaimTicketBits;
+  }
 
   // Gives up the next ticket, unless it is published. Only when it was claimed() and then
   // covered by no living producer: a claim that has gone was published before that, so

@@ -94,7 +94,7 @@ std::string RequestClient::take_welcome() {
 }
 
 void RequestClient::flush() {
-  requests_.publish();
+  while (!requests_.publish()) shm::cpu_relax();
   shm::sleep_wake_fence();
   if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) == 0) return;  // ordered by the fence
   uint64_t one = 1;

@@ -6,7 +6,13 @@ namespace {
 
 constexpr uint64_t kEntries = 2;
 constexpr unsigned kProducers = 2;
-constexpr uint64_t kTries = 2;  // messages of each producer
+constexpr uint64_t kTries = 2;   // claims of each producer
+constexpr uint64_t kAtOnce = 2;  // messages of a claim of producer 0; the other one's have one
+
+uint64_t claim_of(uint64_t ticket, uint64_t n) { return n << 48 | (ticket + 2); }
+bool covers(uint64_t claim, uint64_t position) {
+  return claim == 1 || (claim != 0 && position - ((claim & 0xffff'ffff'ffff) - 2) < claim >> 48);
+}
 
 struct SharedQueue : rl::test_suite<SharedQueue, kProducers + 1> {
   struct Entry {
@@ -38,24 +44,27 @@ struct SharedQueue : rl::test_suite<SharedQueue, kProducers + 1> {
   bool push(unsigned self, unsigned dies_at) {
     claims[self].store(1, rl::memory_order_release);                       // A0
     if (dies_at == 0) return false;
-    uint64_t ticket = tail.fetch_add(1, rl::memory_order_acq_rel);         // A1
+    uint64_t n = self == 0 ? kAtOnce : 1;
+    uint64_t ticket = tail.fetch_add(n, rl::memory_order_acq_rel);         // A1
     if (dies_at == 1) return false;
-    claims[self].store(2 + ticket, rl::memory_order_release);              // A2
+    claims[self].store(claim_of(ticket, n), rl::memory_order_release);     // A2
     if (dies_at == 2) return false;
-    while (ticket - head.load(rl::memory_order_acquire) >= kEntries)       // Q1
-      rl::yield(1, $);
-    Entry& e = entries[ticket % kEntries];
-    e.sender($) = self;
-    ++published[self];
-    e.sequence.store(ticket + 1, rl::memory_order_release);                // A3, Q0
-    if (dies_at == 3) return false;
+    for (uint64_t i = 0; i < n; ++i, ++ticket) {
+      while (ticket - head.load(rl::memory_order_acquire) >= kEntries)     // Q1
+        rl::yield(1, $);
+      Entry& e = entries[ticket % kEntries];
+      e.sender($) = self;
+      ++published[self];
+      e.sequence.store(ticket + 1, rl::memory_order_release);              // A3, Q0
+      if (dies_at == 3 + i) return false;
+    }
     claims[self].store(0, rl::memory_order_release);                       // A4
     return true;
   }
 
   void producer(unsigned self) {
     // Producer 0 may die at any line of its first push.
-    unsigned dies_at = self == 0 ? rl::rand(5) : 5;
+    unsigned dies_at = self == 0 ? rl::rand(6) : 6;
     for (uint64_t i = 0; i < kTries; ++i) {
       if (push(self, dies_at)) continue;
       alive[self].store(0, rl::memory_order_release);
@@ -84,7 +93,7 @@ struct SharedQueue : rl::test_suite<SharedQueue, kProducers + 1> {
       for (unsigned i = 0; i < kProducers; ++i) {
         if (!m.alive[i].load(rl::memory_order_acquire)) continue;
         uint64_t claim = m.claims[i].load(rl::memory_order_acquire);
-        if (claim == 1 || claim == 2 + position) return true;
+        if (covers(claim, position)) return true;
       }
       return false;
     }

@@ -82,7 +82,7 @@ TEST_CASE_METHOD(EitherQueue, "what is staged and not published keeps a client a
   REQUIRE(requests.try_stage(numbered(1)));
   replies->queue = kSharedQueue;
   REQUIRE(requests.try_stage(numbered(2)));
-  requests.publish();
+  REQUIRE(requests.publish());
   REQUIRE(pop_divided());
   REQUIRE(pop_divided());
   CHECK_FALSE(pop_shared());

@@ -28,7 +28,7 @@ struct SharedQueue {
   uint64_t die_after_claiming(Shared<uint64_t>* claim) {
     if (claim != nullptr) claim->store(1);
     uint64_t ticket = queue->tail.fetch_add(1);
-    if (claim != nullptr) claim->store(2 + ticket);
+    if (claim != nullptr) claim->store(claim_of(ticket, 1));
     return ticket;
   }
 };
@@ -99,8 +99,46 @@ TEST_CASE_METHOD(SharedQueue, "a living producer's claim covers its ticket from 
   uint64_t ticket = die_after_claiming(&claims[0]);
   CHECK(ticket == 0);
   CHECK(consumer.covers(claims[0]));
-  claims[0] = 2 + ticket + 1;
+  claims[0] = claim_of(ticket + 1, 1);
   CHECK_FALSE(consumer.covers(claims[0]));
+}
+
+TEST_CASE_METHOD(SharedQueue, "several messages with one claim arrive in their order") {
+  Message some[SharedProducer::kMostAtOnce];
+  for (uint64_t n = 0; n < SharedProducer::kMostAtOnce; ++n) some[n] = numbered(n);
+  REQUIRE(producers[0].push_some(some, SharedProducer::kMostAtOnce) == SharedProducer::kMostAtOnce);
+  CHECK(queue->tail == SharedProducer::kMostAtOnce);
+  CHECK(claims[0] == 0);
+  for (uint64_t n = 0; n < SharedProducer::kMostAtOnce; ++n) {
+    CHECK_FALSE(producers[0].is_drained());
+    REQUIRE(pop());
+    CHECK(popped.words[6] == n);
+  }
+  CHECK(producers[0].is_drained());
+  CHECK_FALSE(consumer.claimed());
+}
+
+TEST_CASE_METHOD(SharedQueue, "a claim covers all of its tickets and no other") {
+  for (uint64_t first : {uint64_t{0}, uint64_t{1} << 48}) {
+    for (uint64_t n : {uint64_t{1}, uint64_t{3}, uint64_t{16}}) {
+      uint64_t claim = claim_of(first + 2, uint32_t(n));
+      queue->tail = 100;
+      SharedConsumer c(queue.get());
+      for (uint64_t at = 0; at < 24; ++at) {
+        CHECK(c.covers(claim) == (at >= 2 && at < 2 + n));
+        REQUIRE(c.skip());
+      }
+    }
+  }
+  CHECK_FALSE(consumer.covers(0));
+}
+
+TEST_CASE_METHOD(SharedQueue, "several messages that do not fit are not claimed") {
+  for (uint64_t n = 0; n < kSharedMessages - 2; ++n) REQUIRE(producers[0].try_push(numbered(n)));
+  Message some[3] = {numbered(1), numbered(2), numbered(3)};
+  CHECK(producers[0].push_some(some, 3, 3) == 0);
+  CHECK(queue->tail == kSharedMessages - 2);
+  CHECK(producers[0].push_some(some, 2, 3) == 2);
 }
 
 TEST_CASE_METHOD(SharedQueue, "an entry that was published in time is not skipped") {

@@ -263,8 +263,15 @@ struct Crowd {
 
   void produce(uint32_t self) {
     SharedProducer producer(queue.get(), &claims[self], self);
-    for (uint64_t n = 0; n < kEach; ++n)
-      while (!producer.try_push(numbered(n))) let_the_other_run();
+    Message some[SharedProducer::kMostAtOnce];
+    for (uint64_t n = 0; n < kEach;) {
+      uint32_t at_once = 1 + uint32_t(n * self) % SharedProducer::kMostAtOnce;  // producer 0: one by one
+      if (at_once > kEach - n) at_once = uint32_t(kEach - n);
+      for (uint32_t i = 0; i < at_once; ++i) some[i] = numbered(n + i);
+      uint32_t pushed = producer.push_some(some, at_once);
+      if (pushed == 0) let_the_other_run();
+      n += pushed;
+    }
     finished.fetch_add(1, std::memory_order_release);
   }
 
