@@ -78,6 +78,7 @@ std::string Coordinator::start() {
   if (!stays_on_cpu())
     return "cannot stay on CPU " + std::to_string(options_.cpu) + ": " + strerror(errno);
   core_.init(executor_, random_first_domain());
+  if (!options_.grants) core_.give_no_grants();
   if (int e = directory_.create(options_.busy_poll); e < 0)
     return std::string("cannot create shared memory: ") + strerror(-e);
   std::string problem = catch_signals();

@@ -12,6 +12,7 @@ struct Options {
   std::string directory;
   shm::RequestQueue queues = shm::kDividedQueue;  // kEitherQueue: chosen while it runs
   bool busy_poll = false;
+  bool grants = true;
   int cpu = -1;
   shm::Protect protect = shm::Protect::kRegions;
   bool foreground = false;

@@ -23,7 +23,7 @@ int parse(int argc, char** argv, Options& o) {
   CLI::App app{
       "The Sluice coordinator: moves TCP connections between programs of this host that "
       "run under `sluice run` into shared memory."};
-  std::string queues = "divided", poll = "adaptive", protect = "regions";
+  std::string queues = "divided", poll = "adaptive", protect = "regions", grants = "yes";
   app.add_option("--dir", o.directory, "run directory")->default_str(standard_directory());
   app.add_option("--queues", queues, "request queues: one per client, one per user, or each client's as it pays")
       ->check(CLI::IsMember({"divided", "shared", "auto"}))
@@ -36,6 +36,11 @@ int parse(int argc, char** argv, Options& o) {
                  "regions: nobody can write what another wrote; none: only "
                  "to measure what protection costs")
       ->check(CLI::IsMember({"none", "regions"}))
+      ->capture_default_str();
+  app.add_option("--grants", grants,
+                 "yes: who connects again where there is one process to accept need not ask again; no: only to "
+                 "measure what that saves")
+      ->check(CLI::IsMember({"yes", "no"}))
       ->capture_default_str();
   app.add_flag("--foreground", o.foreground, "stay in the foreground, log to stderr");
   app.add_flag("--linger", o.linger, "leave one second after the last client");
@@ -52,6 +57,7 @@ int parse(int argc, char** argv, Options& o) {
   o.directory = absolute_directory(o.directory.empty() ? standard_directory() : o.directory);
   o.queues = queues == "shared" ? shm::kSharedQueue : queues == "auto" ? shm::kEitherQueue : shm::kDividedQueue;
   o.busy_poll = poll == "busy";
+  o.grants = grants == "yes";
   o.protect = protect == "none" ? shm::Protect::kNone : shm::Protect::kRegions;
   return -1;
 }

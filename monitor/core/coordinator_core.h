@@ -21,6 +21,8 @@ class CoordinatorCore {
   // `first`: the id of the first domain; random after a restart, so that a newcomer hardly
   // meets an id that somebody is about to announce.
   void init(Actions& actions, DomainId first);
+  // Each connect asks, though there be no choice: only to measure what grants save.
+  void give_no_grants() { gives_no_grants_ = true; }
   void add_port_range(uint32_t first, uint32_t last) { leases_.add_range(first, last); }
 
   // A process registers. `wanted`: an id that it had with an earlier coordinator, or 0. Returns its
@@ -153,6 +155,7 @@ class CoordinatorCore {
   int64_t line_begin_;  // places before those in use, and after them
   int64_t line_end_;
   PortLeases leases_;
+  bool gives_no_grants_;
   Candidate candidates_[kMaxCandidates];
   uint32_t candidate_count_;
 };

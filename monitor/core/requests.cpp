@@ -177,7 +177,7 @@ void CoordinatorCore::connect(DomainId from, const shm::Message& m) {
   Address address = address_of(m.words[0], m.words[1]);
   if (uint16_t(m.words[2]) != 0) address = destination(address);
   Destination to{address, uint16_t(m.words[2]), domains_[from].identity.netns};
-  bool wants_grant = m.words[3] == 1;
+  bool wants_grant = m.words[3] == 1 && !gives_no_grants_;
   if (!gather(to)) return answer(from, m, ENOENT);
   if (candidate_count_ > 0 && candidates_[0].listener->is_name() && !is_admitted(from, *candidates_[0].listener))
     return answer(from, m, EACCES);

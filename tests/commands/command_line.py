@@ -13,12 +13,30 @@ from commands import Commands, OtherVersion, main, wait_until
 KERNELS = ("import os, socket, sys; os.mkfifo(sys.argv[1]); a, b = socket.socketpair();"
            "os.pipe2(os.O_DIRECT); d = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);" )
 LISTEN = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"
+REPEATED = """
+import os, socket
+ours, its = socket.socketpair()
+if os.fork() == 0:
+    s = socket.create_server(("127.0.0.1", 0))
+    its.send(b"%d" % s.getsockname()[1])
+    for i in range(20):
+        c = s.accept()[0]
+        c.sendall(b"x")
+        c.close()
+    os._exit(0)
+port = int(ours.recv(9))
+for i in range(20):
+    c = socket.create_connection(("127.0.0.1", port))
+    assert c.recv(2) == b"x"
+    c.close()
+os.wait()
+"""
 BAD_OPTIONS = {
     "sluice": ([], ["bogus"], ["run"], ["run", "--bogus", "true"], ["run", "--dir"],
                ["run", "--queues=x", "true"], ["run", "--protect=x", "true"], ["status", "--bogus"],
                ["status", "extra"], ["ss", "-x"], ["stop", "--json"]),
     "sluiced": (["--bogus"], ["--queues=x"], ["--poll=x"], ["--protect=x"], ["--cpu=x"],
-                ["--cpu=-1"], ["extra"]),
+                ["--cpu=-1"], ["--grants=x"], ["extra"]),
 }
 HELP = {
     ("sluice",): ["run", "status", "ss", "stop", "--version"],
@@ -29,7 +47,7 @@ HELP = {
     ("sluice", "bench", "requests"): ["--queues", "--clients", "--active", "--depth", "--rate", "--flooders", "--poll",
                                       "--seconds", "--rounds", "--json"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
-                   "--protect", "none", "regions", "--foreground", "--linger", "--version"],
+                   "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
 }
 
 
@@ -203,6 +221,17 @@ class Embedded(Commands):
         self.assertEqual(status, 0)
         self.one_line(err, "note", "--queues=shared")
         self.assertEqual(self.sluice("stop"), (0, "", ""))
+
+    def test_a_coordinator_without_grants_is_asked_each_time(self):
+        for grants, without_asking in (("no", 0), ("yes", 10)):
+            self.assertEqual(self.call(self.build.sluiced, f"--dir={self.run_dir}", f"--grants={grants}")[0], 0)
+            self.assertEqual(self.sluice("run", "--require", "--", sys.executable, "-c", REPEATED), (0, "", ""))
+            counts = json.loads(self.sluice("status", "--json")[1])
+            self.assertEqual(counts["accelerated_total"], 20, counts)
+            self.assertGreaterEqual(counts["granted_total"], without_asking)
+            self.assertLessEqual(counts["granted_total"], 2 * without_asking)
+            self.assertEqual(self.sluice("stop"), (0, "", ""))
+            wait_until(self.no_coordinator, "the coordinator leaves")
 
     def test_what_stays_with_the_kernel_is_counted(self):
         """Also what was made before the process was known to the coordinator."""

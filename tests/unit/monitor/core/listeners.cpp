@@ -352,6 +352,12 @@ TEST_CASE_METHOD(Granted, "a grant is given to who asks, while there is no choic
   CHECK_FALSE(ask_grant());
 }
 
+TEST_CASE_METHOD(Granted, "a coordinator that gives no grants connects all the same") {
+  core->give_no_grants();
+  CHECK_FALSE(ask_grant());
+  CHECK(connect(client, kV4Loopback, kPort, {.grant = true}).domain == server);
+}
+
 TEST_CASE_METHOD(Granted, "a grant ends when another process holds the listener") {
   ask_grant();
   accepts(process(), id, Role::kHolder);
