@@ -122,7 +122,7 @@ bool Coordinator::stays_on_cpu() const {
 }
 
 TextService::Sources Coordinator::texts() {
-  return {[this] { return status_.json(); }, [this] { return sockets_.json(); },
+  return {[this] { return status_.json(); }, [this] { return sockets_.json(); }, [this] { return region_list_.json(); },
           [this] { stopping_ = true; }, [this] { lifetime_.expect_client(); }};
 }
 

@@ -10,6 +10,7 @@
 #include "monitor/packets.h"
 #include "monitor/poller.h"
 #include "monitor/reaper.h"
+#include "monitor/region_list.h"
 #include "monitor/socket_list.h"
 #include "monitor/status.h"
 #include "monitor/tickets.h"
@@ -55,6 +56,7 @@ class Coordinator {
   Reaper reaper_{events_, clients_, core_, pairs_, tickets_, watcher_, ledger_};
   Status status_{options_, clients_, core_, post_, pairs_, tickets_, ledger_};
   SocketList sockets_{clients_, core_, pairs_, names_};
+  RegionList region_list_{options_, core_, directory_, pairs_, tickets_};
   TextService texts_{post_, texts()};
   NameService name_service_{clients_, core_, post_, names_};
   Packets packets_{clients_, post_, registrar_, tickets_, name_service_, texts_};

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "monitor/audit.h"
 #include "monitor/bench/bench_command.h"
 #include "monitor/run_command.h"
 #include "monitor/run_directory.h"
@@ -85,11 +86,14 @@ int main_of_sluice(int argc, char** argv) {
   std::string directory;
   RunOptions run_options;
   ShowOptions show;
+  AuditOptions audit_options;
   CLI::App* run = add_run(app, run_options);
   CLI::App* status = add_status(app, show);
   CLI::App* ss = add_ss(app, show);
+  CLI::App* audit_command = app.add_subcommand("audit", "whether any process can write what is another's, seen in /proc");
+  audit_command->add_flag("--json", audit_options.json, "machine-readable");
   CLI::App* stop = app.add_subcommand("stop", "stop the coordinator; connections go on");
-  for (CLI::App* command : {run, status, ss, stop})
+  for (CLI::App* command : {run, status, ss, audit_command, stop})
     command->add_option("--dir", directory, "run directory of the coordinator")
         ->default_str("$SLUICE_DIR, else " + standard_directory());
   bench::BenchCommand bench(app);
@@ -104,9 +108,10 @@ int main_of_sluice(int argc, char** argv) {
   }
   if (directory.empty()) directory = inherited_directory();
   directory = absolute_directory(directory);
-  run_options.directory = show.directory = directory;
+  run_options.directory = show.directory = audit_options.directory = directory;
   if (*status) return show_status(show);
   if (*ss) return show_sockets(show);
+  if (*audit_command) return audit(audit_options);
   if (*stop) return stop_coordinator(show);
   if (bench.is_wanted()) return bench.run();
   if (!*run) return complain("no command; see sluice --help");

@@ -12,7 +12,7 @@ constexpr std::size_t kPieceBytes = 64 << 10;
 }  // namespace
 
 bool TextService::serves(uint16_t type) {
-  return type == shm::kStatus || type == shm::kSockets || type == shm::kStop;
+  return type == shm::kStatus || type == shm::kSockets || type == shm::kStop || type == shm::kRegions;
 }
 
 void TextService::answer(Client& client, const shm::Packet& request) {
@@ -21,6 +21,7 @@ void TextService::answer(Client& client, const shm::Packet& request) {
   if (error == 0 && request.type == shm::kStop && !may_stop) error = EPERM;
   if (error != 0) return post_.send(client, make_packet(shm::kText, 0, 0, 0, error));
   if (request.type == shm::kSockets) return send(client, sources_.sockets());
+  if (request.type == shm::kRegions) return send(client, sources_.regions());
   if (request.type == shm::kStatus && request.value != 0) sources_.expect_client();
   if (request.type == shm::kStatus) return send(client, sources_.status());
   send(client, {});

@@ -1,4 +1,4 @@
-// Answers `sluice status`, `sluice ss` and `sluice stop`.
+// Answers `sluice status`, `sluice ss`, `sluice audit` and `sluice stop`.
 #pragma once
 
 #include <functional>
@@ -12,6 +12,7 @@ class TextService {
   struct Sources {
     std::function<std::string()> status;   // JSON object
     std::function<std::string()> sockets;  // JSON array
+    std::function<std::string()> regions;  // JSON object
     std::function<void()> stop;
     // Somebody is about to start a client: stay for a while.
     std::function<void()> expect_client;

@@ -39,6 +39,12 @@ class Tickets {
   std::size_t in_flight() const { return tickets_.size(); }
   std::size_t regions() const { return regions_.size(); }
   uint64_t claimed() const { return claimed_; }
+  // What those read who were passed connections: visit(descriptor, pair of the passing region, holders).
+  template <class Visit>
+  void for_each_opposite(Visit visit) const {
+    for (const auto& [number, region] : regions_)
+      if (region.opposite) visit(region.opposite.get(), region.key, region.holders);
+  }
 
  private:
   struct Region {

@@ -140,6 +140,7 @@ enum PacketType : uint16_t {
   kSockets,       // JSON array for `sluice ss`
   kStop,
   kText,
+  kRegions,       // JSON object for `sluice audit`
 };
 
 struct Packet {

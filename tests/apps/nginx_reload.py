@@ -15,6 +15,7 @@ def reloads_fail_no_request(rig):
         nginx.command("-s", "reload")
         for client in clients:
             figures(client)
+        rig.audit()
     times = every(0.3, 8, reload)
     check(times > 5, f"only {times} reloads in 8 s")
     wait_for_requests(clients, 20)

@@ -16,6 +16,7 @@ def upgrades_fail_no_request(rig):
     wait_for_requests(clients, 20)
     for _ in range(2):
         upgrade(nginx, clients)
+        rig.audit()
         before = 0 if rig.native else rig.accelerated()
         wait_for_requests(clients, 100)
         rig.check_accelerated(at_least=1, before=before)

@@ -49,6 +49,7 @@ def snapshots_disturb_nobody(rig):
     while time.monotonic() < end:
         if redis.snapshot():
             snapshots += 1
+            rig.audit()
         for client in clients:
             check(client.running(), f"client {client.pid} ended: {client.log()}")
         time.sleep(0.02)

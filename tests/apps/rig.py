@@ -238,6 +238,16 @@ class Rig:
             check(got >= at_least, f"{got} connections accelerated instead of {at_least} at least;"
                                    f" fallbacks: {status['fallback_total']}")
 
+    def audit(self):
+        """Fails if any process has memory that it is not to have."""
+        if self.native:
+            return
+        answer = self.command("audit", "--json")
+        check(answer.returncode in (0, 1) and answer.stdout, f"no audit: {answer.stderr}")
+        found = json.loads(answer.stdout)
+        check(not found["violations"], f"the audit finds {found['violations'][:8]}")
+        check(found["mappings"] > 0, "the audit sees nothing")
+
     # ---- processes ----------------------------------------------------------------------
 
     def environment(self, preload=True):

@@ -39,11 +39,12 @@ BAD_OPTIONS = {
                 ["--cpu=-1"], ["--grants=x"], ["extra"]),
 }
 HELP = {
-    ("sluice",): ["run", "status", "ss", "stop", "--version"],
+    ("sluice",): ["run", "status", "ss", "audit", "stop", "--version"],
     ("sluice", "run"): ["--dir", "--queues", "--poll", "--protect", "--require", "125", "126"],
     ("sluice", "status"): ["--dir", "--json"],
     ("sluice", "ss"): ["--dir", "--json", "--listening", "--all"],
     ("sluice", "stop"): ["--dir"],
+    ("sluice", "audit"): ["--dir", "--json"],
     ("sluice", "bench", "requests"): ["--queues", "--clients", "--active", "--depth", "--rate", "--flooders", "--poll",
                                       "--seconds", "--rounds", "--json"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",

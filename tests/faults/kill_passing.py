@@ -15,6 +15,7 @@ class Play:
     """A master, a worker and a client, and one connection that the master has accepted."""
 
     def __init__(self, rig, name):
+        self.rig = rig
         path = os.path.join(rig.directory, name)
         self.master = rig.script(PASSER, "master", path)
         port = self.master.line()
@@ -27,6 +28,8 @@ class Play:
         self.master.ask("accept")
 
     def use(self):
+        if self.rig.coordinator.running():
+            self.rig.audit()
         self.client.ask("say hello")
         answer = self.worker.ask("echo")
         check(answer == "hello", f"the worker hears {answer}")
