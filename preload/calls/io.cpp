@@ -68,7 +68,9 @@ void settled(int fd) {
 [[gnu::noinline]] ssize_t do_writev(int fd, const iovec* iov, int count) {
   return on_connection(fd,
                        [&](TcpSocket& s) {
-                         return with_vectors(iov, count, [&](const iovec* v, int n) { return s.send(v, n, 0); });
+                         return with_vectors(iov, count, [&](const iovec* v, int n) {
+                           return total_bytes(v, n) == 0 ? 0 : s.send(v, n, 0);
+                         });
                        },
                        [&] {
                          UserVectors v(iov, count < 0 ? 0 : size_t(count));
@@ -98,7 +100,9 @@ INTERPOSE(ssize_t, writev, (int fd, const iovec* iov, int count)) {
 INTERPOSE(ssize_t, preadv2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
   return on_connection(fd,
                        [&](TcpSocket& s) {
-                         return at_position(iov, count, offset, [&](const iovec* v, int n) { return s.receive(v, n, flags_of(flags)); });
+                         return at_position(iov, count, offset, [&](const iovec* v, int n) {
+                           return total_bytes(v, n) == 0 ? 0 : s.receive(v, n, flags_of(flags));
+                         });
                        },
                        [&] { return settled(fd), libc.preadv2(fd, iov, count, offset, flags); });
 }
@@ -110,7 +114,9 @@ INTERPOSE(ssize_t, preadv64v2, (int fd, const iovec* iov, int count, off64_t off
 INTERPOSE(ssize_t, pwritev2, (int fd, const iovec* iov, int count, off_t offset, int flags)) {
   return on_connection(fd,
                        [&](TcpSocket& s) {
-                         return at_position(iov, count, offset, [&](const iovec* v, int n) { return s.send(v, n, flags_of(flags)); });
+                         return at_position(iov, count, offset, [&](const iovec* v, int n) {
+                           return total_bytes(v, n) == 0 ? 0 : s.send(v, n, flags_of(flags));
+                         });
                        },
                        [&] {
                          return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t {

@@ -147,7 +147,6 @@ INTERPOSE(int, recvmmsg, (int fd, mmsghdr* m, unsigned count, int flags, timespe
                            n = receive_message(s, &m[i].msg_hdr, (flags & ~MSG_WAITFORONE) | (first_only ? int{MSG_DONTWAIT} : 0));
                            if (n < 0) break;
                            if (int e = put_user(&m[i].msg_len, unsigned(n)); e != 0) return e;
-                           if (n == 0) break;
                          }
                          return i > 0 ? ssize_t(i) : n;
                        },

@@ -86,8 +86,15 @@ bool is_channel(int fd) { return int_option(fd, SO_DOMAIN) == AF_UNIX && int_opt
 int TcpSocket::hand_out_channel(int end) {
   if (!pair->in()) attach();
   uint32_t where = pair->twin != nullptr ? pair->twin->generation() : pair->generation();
-  const Directory* d = coordinator.directory();
   if (theirs == nullptr) return coordinator.pass_channel(pair->peer(), where, slot, generation, end);
+  // Who has died meanwhile, by exec say, may have handed the connection on to one whose entry we had passed.
+  int passed = -ESRCH;
+  for (int tries = 0; passed == -ESRCH && tries < 3; ++tries) passed = hand_to_holders(where, end);
+  return passed;
+}
+
+int TcpSocket::hand_to_holders(uint32_t where, int end) {
+  const Directory* d = coordinator.directory();
   int passed = -ESRCH;
   for (Shared<DomainId>& h : theirs->holders) {
     DomainId holder = h.load(std::memory_order_acquire);

@@ -165,18 +165,22 @@ void accept_incoming(Pair& p, uint32_t slot) {
   if (p.gone) s->on_peer_gone(p.peer());
 }
 
+void TcpSocket::inherit_options(TcpSocket& s) const {
+  s.nodelay = nodelay;
+  s.keepalive = keepalive;
+  s.urgent_inline = urgent_inline;
+  s.receive_low = receive_low;
+  s.linger_option = linger_option;
+  s.receive_timeout_us = receive_timeout_us;
+  s.send_timeout_us = send_timeout_us;
+  s.receive_buffer = receive_buffer;
+  s.send_buffer = send_buffer;
+}
+
 void TcpSocket::incoming(TcpSocket* s) {
   s->listener = this;
-  s->nodelay = nodelay;
-  s->keepalive = keepalive;
-  s->urgent_inline = urgent_inline;
-  s->receive_low = receive_low;
-  s->linger_option = linger_option;
-  s->receive_timeout_us = receive_timeout_us;
-  s->send_timeout_us = send_timeout_us;
-  s->bound_name = bound_name;
-  s->receive_buffer = receive_buffer;
-  s->send_buffer = send_buffer;
+  if (is_unix()) s->bound_name = bound_name;  // no option is inherited there but SO_PASSCRED
+  else inherit_options(*s);
   s->real = false;
   (backlog.last != nullptr ? backlog.last->next_in_backlog : backlog.first) = s;
   backlog.last = s;

@@ -399,7 +399,7 @@ void TcpSocket::begin_again(Pair& p, uint32_t index, uint32_t listener_asked, co
   for (uint64_t at = 0; at < sent;) {
     iovec iov{const_cast<std::byte*>(copy) + at, size_t(sent - at)};
     ssize_t n = send_now(&iov, 1, 0);
-    if (n <= 0) break;
+    if (n <= 0) return abandon(kReset | kClosed);  // without memory: better no connection than one with a gap
     at += uint64_t(n);
   }
 }

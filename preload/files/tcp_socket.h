@@ -256,6 +256,7 @@ class TcpSocket : public File {
   int wait_for_channel(const Deadline& d, uint32_t seen_unrestarted);
   bool say_maker();
   int hand_out_channel(int end);
+  int hand_to_holders(uint32_t where, int end);
   int next_ancillary(AncillaryHeader& header);
   bool take_ancillary(int channel, msghdr* into, int flags);
   static constexpr size_t kMostAtOnce = 32 * 1024;
@@ -278,6 +279,7 @@ class TcpSocket : public File {
   bool is_refused(uint32_t remote) const {
     return is_unix() && (remote & (shm::kClosed | shm::kDeaf)) != 0 && (remote & shm::kRedirect) == 0;
   }
+  void inherit_options(TcpSocket& accepted) const;
   void free_rings();
   void begin_at(Route& route, uint32_t slot, const shm::SocketName& from, const shm::SocketName& to);
   void redirect_locked();

@@ -46,7 +46,7 @@ uint64_t ticket_in(const SocketName& n) {
 
 // 0, -errno, or 1: the kernel has to do it.
 int TcpSocket::connect_name(const UnixName& to) {
-  if (state == TcpState::kListening) return -EINVAL;
+  if (state == TcpState::kListening || (state == TcpState::kConnected && to.empty())) return -EINVAL;
   if (state == TcpState::kConnected) return -EISCONN;
   // A name of its own is the kernel's to give; it gets one by SO_PASSCRED too.
   bool plain = !bound && !pass_credentials && !kernel_only;

@@ -467,6 +467,53 @@ TEST("a full backlog is EAGAIN without waiting, and a blocking connect waits") {
   });
 }
 
+TEST("accepted connections have the defaults of AF_UNIX") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  int usual = option(listener, SOL_SOCKET, SO_SNDBUF);
+  timeval t{3, 0};
+  linger l{1, 5};
+  CHECK_OK(setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
+  CHECK_OK(setsockopt(listener, SOL_SOCKET, SO_LINGER, &l, sizeof l));
+  set_option(listener, SOL_SOCKET, SO_SNDBUF, 20'000);
+  set_option(listener, SOL_SOCKET, SO_RCVLOWAT, 7);
+  set_option(listener, SOL_SOCKET, SO_KEEPALIVE, 1);
+  unix_connect(name);
+  int server = accept_one(listener);
+  socklen_t size = sizeof t;
+  CHECK_OK(getsockopt(server, SOL_SOCKET, SO_RCVTIMEO, &t, &size));
+  CHECK_EQ(t.tv_sec, 0);
+  size = sizeof l;
+  CHECK_OK(getsockopt(server, SOL_SOCKET, SO_LINGER, &l, &size));
+  CHECK_EQ(l.l_onoff, 0);
+  CHECK_EQ(option(server, SOL_SOCKET, SO_SNDBUF), usual);
+  CHECK_EQ(option(server, SOL_SOCKET, SO_RCVLOWAT), 1);
+  CHECK_EQ(option(server, SOL_SOCKET, SO_KEEPALIVE), 0);
+}
+
+TEST("no address of AF_UNIX is EINVAL on a connected socket too") {
+  UnixPair p = unix_pair(abstract_name());
+  sockaddr unspecified{AF_UNSPEC, {}};
+  CHECK_ERRNO(connect(p.client, &unspecified, sizeof unspecified), EINVAL);
+  write_all(p.client, "!");
+  CHECK_EQ(read_exactly(p.server, 1), "!");
+}
+
+TEST("recvmmsg goes on at the end, and vectors without bytes do nothing") {
+  UnixPair p = unix_pair(abstract_name());
+  write_all(p.client, "ab");
+  close(p.client);
+  char room[3][8];
+  iovec in[3], none{nullptr, 0};
+  mmsghdr got[3] = {};
+  for (int i = 0; i < 3; ++i) in[i] = {room[i], 8}, got[i].msg_hdr.msg_iov = &in[i], got[i].msg_hdr.msg_iovlen = 1;
+  CHECK_EQ(preadv2(p.server, &none, 1, -1, 0), 0);
+  CHECK_EQ(recvmmsg(p.server, got, 3, 0, nullptr), 3);
+  CHECK_EQ(got[0].msg_len, 2);
+  CHECK_EQ(got[1].msg_len + got[2].msg_len, 0);
+  CHECK_EQ(writev(p.server, &none, 1), 0);  // not EPIPE
+}
+
 TEST("what waits for accept when the listener closes is reset") {
   Directory d;
   int listener = unix_listen("s");
