@@ -26,10 +26,7 @@ int int_option(int fd, int name) {
   return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
 }
 
-bool is_listener(int fd) {
-  return int_option(fd, SO_DOMAIN) == AF_UNIX && int_option(fd, SO_TYPE) == SOCK_STREAM &&
-         int_option(fd, SO_ACCEPTCONN) == 1;
-}
+bool is_listener(int fd) { return int_option(fd, SO_DOMAIN) == AF_UNIX && int_option(fd, SO_ACCEPTCONN) == 1; }
 
 // Of sun_path, without the zero at the end of a path. Empty: not bound.
 std::string bound_name(int fd) {
@@ -94,11 +91,12 @@ int NameService::identify(const Client& client, InPacket& packet, Name& name) {
   if (packet.fds.empty() || !is_listener(packet.fds[0].get())) return EINVAL;
   int fd = packet.fds[0].get();
   name.netns = netns_of(client);
+  name.type = int_option(fd, SO_TYPE);
   name.bytes = bound_name(fd);
   socklen_t size = sizeof name.listener;
   if (name.bytes.empty() || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &name.listener, &size) != 0) return EINVAL;
   if (name.bytes[0] == 0) {
-    name.key = names_.key_for(name.bytes, name.netns);
+    name.key = names_.key_for(name.bytes, name.netns, name.type);
     return 0;
   }
   name.file = Descriptor(ioctl(fd, kOpenFile));
@@ -141,14 +139,15 @@ void NameService::name(Client& client, InPacket& packet) {
 
 core::ListenerId NameService::find(const Client& client, const InPacket& packet) {
   if (!packet.has_credentials) return 0;
+  int type = int(packet.header.value);
   if (packet.fds.empty()) {
     const shm::NameBody& asked = packet.body;
     if (!packet.has_body || asked.name_bytes > sizeof asked.name) return 0;
-    return names_.by_bytes(std::string(asked.name, asked.name_bytes), netns_of(client));
+    return names_.by_bytes(std::string(asked.name, asked.name_bytes), netns_of(client), type);
   }
   struct stat st;
   if (fstat(packet.fds[0].get(), &st) != 0 || !S_ISSOCK(st.st_mode)) return 0;
-  return names_.by_file(key_of(st), netns_of(client));
+  return names_.by_file(key_of(st), netns_of(client), type);
 }
 
 // ---- ancillary data -----------------------------------------------------------------------

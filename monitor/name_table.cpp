@@ -16,14 +16,14 @@ const Name* NameTable::by_listener(core::ListenerId id) const {
   return found == names_.end() ? nullptr : &found->second;
 }
 
-core::ListenerId NameTable::by_file(const shm::UnixKey& key, uint64_t netns) const {
+core::ListenerId NameTable::by_file(const shm::UnixKey& key, uint64_t netns, int type) const {
   core::ListenerId id = find(files_, std::pair{key.device, key.inode});
   const Name* n = by_listener(id);
-  return n != nullptr && n->netns == netns ? id : 0;
+  return n != nullptr && n->netns == netns && n->type == type ? id : 0;
 }
 
-core::ListenerId NameTable::by_bytes(const std::string& abstract, uint64_t netns) const {
-  return find(abstract_, std::pair{netns, abstract});
+core::ListenerId NameTable::by_bytes(const std::string& abstract, uint64_t netns, int type) const {
+  return find(abstract_, std::tuple{netns, type, abstract});
 }
 
 const Name* NameTable::by_key(const shm::UnixKey& key) const {
@@ -33,15 +33,15 @@ const Name* NameTable::by_key(const shm::UnixKey& key) const {
   return nullptr;
 }
 
-shm::UnixKey NameTable::key_for(const std::string& abstract, uint64_t netns) {
-  if (const Name* n = by_listener(by_bytes(abstract, netns))) return n->key;
+shm::UnixKey NameTable::key_for(const std::string& abstract, uint64_t netns, int type) {
+  if (const Name* n = by_listener(by_bytes(abstract, netns, type))) return n->key;
   uint32_t hash = shm::hash_of_name(abstract.data(), abstract.size());
   return {shm::kAbstractDevice, uint64_t{next_serial_++} << 32 | hash};
 }
 
 void NameTable::put(core::ListenerId id, Name name) {
   if (name.key.device == shm::kAbstractDevice)
-    abstract_[{name.netns, name.bytes}] = id;
+    abstract_[{name.netns, name.type, name.bytes}] = id;
   else
     files_[{name.key.device, name.key.inode}] = id;
   names_[id] = std::move(name);

@@ -66,6 +66,12 @@ std::string text_of(const Name* name) {
   return text;
 }
 
+// A name that nobody listens at any more does not tell.
+const char* type_of(bool is_unix, const Name* name) {
+  if (!is_unix) return "stream";
+  return name == nullptr ? "?" : name->type == SOCK_SEQPACKET ? "seqpacket" : "stream";
+}
+
 std::string text_of(const shm::SocketName& name) {
   core::Address a;
   std::copy(std::begin(name.address), std::end(name.address), a.bytes);
@@ -120,7 +126,8 @@ class Lister {
     const shm::SocketName& local = initiated ? named.initiator : named.acceptor;
     const shm::SocketName& peer = initiated ? named.acceptor : named.initiator;
     bool is_unix = named.acceptor.family == AF_UNIX;
-    std::string name = is_unix ? text_of(names_.by_key(std::bit_cast<shm::UnixKey>(named.acceptor.address))) : "";
+    const Name* known = is_unix ? names_.by_key(std::bit_cast<shm::UnixKey>(named.acceptor.address)) : nullptr;
+    std::string name = is_unix ? text_of(known) : "";
     uint64_t peer_tail = attached ? value(peers.tail) : 0;
     uint64_t peer_head = attached ? value(peers.head) : 0;
     out_.push_back(
@@ -130,6 +137,7 @@ class Lister {
          {"local", !is_unix ? text_of(local) : initiated ? "*" : name},
          {"peer", !is_unix ? text_of(peer) : initiated ? name : "*"},
          {"family", is_unix ? "unix" : "inet"},
+         {"type", type_of(is_unix, known)},
          {"process", process(holder_of(mine, key.writer))},
          {"peer_process", process(holder_of(peers, key.reader))}});
   }
@@ -164,6 +172,7 @@ void list_listeners(Clients& clients, core::CoordinatorCore& core, const NameTab
                      {"local", l.is_name() ? text_of(names.by_listener(l.id)) : text_of(name)},
                      {"peer", l.is_name() ? "*" : "*:*"},
                      {"family", l.is_name() ? "unix" : "inet"},
+                     {"type", type_of(l.is_name(), l.is_name() ? names.by_listener(l.id) : nullptr)},
                      {"role", kRoles[uint32_t(role)]},
                      {"process", lister.process(c.domain)}});
     });

@@ -11,9 +11,30 @@
 
 namespace sluice::preload {
 
+namespace {
+
+bool has_records(int fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+}
+
+void set_int(int fd, int name, int value) { ::setsockopt(fd, SOL_SOCKET, name, &value, sizeof value); }
+
+// So that a record always comes with something, an empty one too, and the end with nothing. On the kernel's
+// side credentials would give the socket a name; a time does not.
+void tell_records_from_end(int connection, int end) {
+  set_int(connection, SO_PASSCRED, 1);
+  set_int(end, SO_TIMESTAMP, 1);
+}
+
+}  // namespace
+
 void CarrierLoop::add(int connection, int end) {
+  bool records = has_records(end);
+  std::size_t room = records ? kRecordRoom : kStreamRoom, bytes = sizeof(Carried) + 2 * room;
   // Memory that is not touched costs nothing: most connections never fill a buffer.
-  void* p = mmap(nullptr, sizeof(Carried), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
     ::close(connection);
     ::close(end);
@@ -22,6 +43,15 @@ void CarrierLoop::add(int connection, int end) {
   ::fcntl(connection, F_SETFL, O_RDWR | O_NONBLOCK);
   ::fcntl(end, F_SETFL, O_RDWR | O_NONBLOCK);
   auto* c = static_cast<Carried*>(p);
+  c->records = records;
+  c->bytes = bytes;
+  c->there.buffer = static_cast<char*>(p) + sizeof(Carried);
+  c->back.buffer = c->there.buffer + room;
+  c->there.room = c->back.room = room;
+  if (records) {
+    tell_records_from_end(connection, end);
+    set_int(end, SO_SNDBUF, int(kRecordRoom));
+  }
   c->connection.fd = connection;
   c->program.fd = end;
   c->next = first_;
@@ -32,7 +62,7 @@ void CarrierLoop::add(int connection, int end) {
 // `out` is read from this side, `in` is written to it. A side is watched for its end even if
 // nothing is wanted of it.
 pollfd CarrierLoop::wanted_of(const Side& s, const Flow& out, const Flow& in) {
-  short events = short((!out.ended && out.end == 0 ? POLLIN : 0) | (in.end > 0 ? POLLOUT : 0));
+  short events = short((!out.ended && !out.held ? POLLIN : 0) | (in.held ? POLLOUT : 0));
   return {events == 0 && s.hung_up ? -1 : s.fd, events, 0};
 }
 
@@ -41,16 +71,19 @@ void CarrierLoop::look(Side& s, short events) {
   s.readable = (events & (POLLIN | POLLHUP | POLLERR)) != 0;
 }
 
-ssize_t CarrierLoop::receive(Flow& f, int from) {
-  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))];
-  iovec iov{f.buffer, sizeof f.buffer};
+// `ended`: it returned 0 because there is nothing more.
+ssize_t CarrierLoop::receive(Flow& f, int from, bool& ended) {
+  // With room for what tell_records_from_end() asks for.
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int)) + CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(timeval))];
+  iovec iov{f.buffer, f.room};
   msghdr m{};
   m.msg_iov = &iov;
   m.msg_iovlen = 1;
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   ssize_t n = ::recvmsg(from, &m, MSG_CMSG_CLOEXEC);
-  for (cmsghdr* c = n > 0 ? CMSG_FIRSTHDR(&m) : nullptr; c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+  ended = n == 0 && m.msg_controllen == 0;
+  for (cmsghdr* c = n >= 0 ? CMSG_FIRSTHDR(&m) : nullptr; c != nullptr; c = CMSG_NXTHDR(&m, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     f.descriptor_count = int((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
     memcpy(f.descriptors, CMSG_DATA(c), size_t(f.descriptor_count) * sizeof(int));
@@ -75,7 +108,7 @@ ssize_t CarrierLoop::send(Flow& f, int to) {
     memcpy(CMSG_DATA(c), f.descriptors, bytes);
   }
   ssize_t n = ::sendmsg(to, &m, 0);
-  if (n > 0) drop_descriptors(f);
+  if (n >= 0) drop_descriptors(f);
   return n;
 }
 
@@ -84,20 +117,25 @@ void CarrierLoop::drop_descriptors(Flow& f) {
 }
 
 // Moves what can be moved without waiting.
-void CarrierLoop::move(Flow& f, Side& from, Side& to) {
+void CarrierLoop::move(Flow& f, Side& from, Side& to, bool records) {
   if (f.over) return;
   // Only what poll showed: another process may have the first right to it (TcpSocket::be_polite).
-  if (f.end == 0 && !f.ended && from.readable) {
-    ssize_t n = receive(f, from.fd);
-    if (n > 0) f.end = size_t(n);
-    else if (n == 0 || (errno != EAGAIN && errno != EINTR)) f.ended = true;
+  if (!f.held && !f.ended && from.readable) {
+    bool ended;
+    ssize_t n = receive(f, from.fd, ended);
+    f.held = n >= 0 && !ended;
+    f.end = f.held ? size_t(n) : 0;
+    // Of records a reset is told before those that are still there.
+    if (ended || (n < 0 && errno != EAGAIN && errno != EINTR && !(records && errno == ECONNRESET))) f.ended = true;
   }
-  while (f.begin < f.end && !to.hung_up) {
+  while (f.held && !to.hung_up) {
     ssize_t n = send(f, to.fd);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) to.hung_up = true;
     else f.begin += size_t(n);
+    f.held = f.begin < f.end;
   }
+  f.held = false;
   f.begin = f.end = 0;
   drop_descriptors(f);
   if (to.hung_up) f.ended = true;
@@ -120,7 +158,7 @@ void CarrierLoop::drop_finished() {
     *at = c->next;
     ::close(c->connection.fd);
     ::close(c->program.fd);
-    munmap(c, sizeof *c);
+    munmap(c, c->bytes);
     --count_;
   }
 }
@@ -139,8 +177,8 @@ void CarrierLoop::run() {
     for (Carried* c = first_; c != nullptr; c = c->next) {
       look(c->connection, fds[n++].revents);
       look(c->program, fds[n++].revents);
-      move(c->there, c->connection, c->program);
-      move(c->back, c->program, c->connection);
+      move(c->there, c->connection, c->program, c->records);
+      move(c->back, c->program, c->connection, c->records);
     }
     drop_finished();
   }

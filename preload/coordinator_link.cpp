@@ -388,10 +388,10 @@ int64_t CoordinatorLink::announce_name(int listening, int file, int backlog, boo
   return error != 0 ? error : int64_t{r.packet.value};
 }
 
-int CoordinatorLink::ask_name(int file, const ucred& who, NameBody& body) {
+int CoordinatorLink::ask_name(int file, int type, const ucred& who, NameBody& body) {
   if (!ensure()) return -ENOTCONN;
   ReceivedPacket r;
-  int error = ask(make_packet(kName, self_), &file, file >= 0 ? 1 : 0, kNamed, r, &who, file >= 0 ? nullptr : &body);
+  int error = ask(make_packet(kName, self_, uint32_t(type)), &file, file >= 0 ? 1 : 0, kNamed, r, &who, file >= 0 ? nullptr : &body);
   if (error != 0) return error;
   if (!r.has_body || r.body.name_bytes > sizeof r.body.name) return -EPROTO;
   body = r.body;

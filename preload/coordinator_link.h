@@ -54,7 +54,7 @@ class CoordinatorLink {
   [[nodiscard]] int64_t announce_name(int listening, int file, int backlog, bool only_holder);
   // Whether we may connect to the socket whose `file` (O_PATH) we can reach, or, with -1, that has
   // body.name as its abstract name; as what is in `who`. 0 and the answer in `body`, or -errno.
-  [[nodiscard]] int ask_name(int file, const ucred& who, shm::NameBody& body);
+  [[nodiscard]] int ask_name(int file, int type, const ucred& who, shm::NameBody& body);
   // Hands the peer its end of a socket. Where it goes is said as in kChannel. 0 or -errno.
   [[nodiscard]] int pass_channel(shm::DomainId peer, uint32_t generation, uint32_t slot, uint32_t slot_generation,
                                  int end);

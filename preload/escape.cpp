@@ -57,6 +57,13 @@ File* file_at(int fd) {
   return n != nullptr ? n->file : descriptors.peek(fd);
 }
 
+bool create_ends(const TcpSocket& s, int* ends) {
+  if (libc.socketpair(AF_UNIX, s.type() | SOCK_CLOEXEC, 0, ends) != 0) return false;
+  if (s.nonblocking) libc.fcntl(ends[0], F_SETFL, O_RDWR | O_NONBLOCK);
+  if (s.is_unix() && s.send_buffer > 0) libc.setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &s.send_buffer, sizeof s.send_buffer);
+  return true;
+}
+
 // ---- the carrier --------------------------------------------------------------------------
 
 struct Carrier::Launch {
@@ -106,8 +113,7 @@ bool provide_ends(Leaving* list, uint32_t count) {
     any |= list[i].far_end >= 0;
     if (list[i].socket->state != TcpState::kConnected || list[i].substitute >= 0) continue;
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return any;
-    if (list[i].socket->nonblocking) libc.fcntl(ends[0], F_SETFL, O_RDWR | O_NONBLOCK);
+    if (!create_ends(*list[i].socket, ends)) return any;
     list[i].far_end = ends[1];
     for (uint32_t k = i; k < count; ++k)
       if (list[k].socket == list[i].socket) list[k].substitute = ends[0];
@@ -342,7 +348,7 @@ void Departure::collect(uint32_t room) {
     Leaving& l = list_[count_++] = {fd, &s, -1, -1, -1, fd <= STDERR_FILENO, 0};
     // A vfork child gives the new program a socket of its own, and its parent keeps none.
     if (s.state == TcpState::kUnconnected)
-      l.substitute = libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
+      l.substitute = libc.socket(s.family, s.type() | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
   });
 }
 

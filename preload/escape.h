@@ -27,6 +27,9 @@ struct Leaving {
   uint32_t ticket;
 };
 
+// A socket pair whose first end looks in another program like the connection `s`.
+bool create_ends(const TcpSocket& s, int* ends);
+
 // The carrier of one exec. It touches no byte before depart(). Everything here works in a vfork
 // child too, whose memory is its parent's: nothing is allocated, and the list is the caller's.
 class Carrier {

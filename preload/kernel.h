@@ -16,6 +16,7 @@ namespace sluice::preload::kernel {
 
 inline int close(int fd) { return int(libc.syscall(SYS_close, fd)); }
 inline ssize_t read(int fd, void* buf, size_t n) { return libc.syscall(SYS_read, fd, buf, n); }
+inline ssize_t writev(int fd, const iovec* iov, int count) { return libc.syscall(SYS_writev, fd, iov, count); }
 inline ssize_t readv(int fd, const iovec* iov, int count) { return libc.syscall(SYS_readv, fd, iov, count); }
 inline ssize_t preadv(int fd, const iovec* iov, int count, off_t at) { return libc.syscall(SYS_preadv, fd, iov, count, at, 0L); }
 inline ssize_t write(int fd, const void* buf, size_t n) { return libc.syscall(SYS_write, fd, buf, n); }

@@ -12,15 +12,15 @@ namespace sluice::preload {
 namespace {
 
 // Never closed, never connected. Kept over fork; exec closes them.
-std::atomic<int> prototypes[3] = {-1, -1, -1};
+std::atomic<int> prototypes[4] = {-1, -1, -1, -1};
 
-int prototype(int family) {
-  std::atomic<int>& p = prototypes[family == AF_INET6 ? 1 : family == AF_UNIX ? 2 : 0];
+int prototype(int family, int type) {
+  std::atomic<int>& p = prototypes[family == AF_INET6 ? 1 : family != AF_UNIX ? 0 : type == SOCK_STREAM ? 2 : 3];
   int fd = p.load(std::memory_order_acquire);
   if (fd >= 0) return fd;
   Guard guard(control_lock);
   if (p.load(std::memory_order_relaxed) < 0) {  // under the lock
-    fd = libc.socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = libc.socket(family, type | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     p.store(move_high(fd), std::memory_order_release);
   }
@@ -53,11 +53,21 @@ void replace(int fd, int kernel_fd) {
 
 }  // namespace
 
-int create_placeholder(int family, int flags) {
-  int p = prototype(family);
+int create_placeholder(int family, int type, int flags) {
+  int p = prototype(family, type);
   if (p < 0) return p;
   int fd = libc.fcntl(p, (flags & SOCK_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   return fd < 0 ? -errno : fd;
+}
+
+size_t default_send_buffer() {
+  static std::atomic<int> known{0};
+  int bytes = known.load(std::memory_order_relaxed);  // nothing comes with it
+  if (bytes > 0) return size_t(bytes);
+  socklen_t length = sizeof bytes;
+  if (libc.getsockopt(prototype(AF_UNIX, SOCK_SEQPACKET), SOL_SOCKET, SO_SNDBUF, &bytes, &length) != 0 || bytes <= 0) return 0;
+  known.store(bytes, std::memory_order_relaxed);  // likewise
+  return size_t(bytes);
 }
 
 bool is_placeholder(const struct stat& st) {
@@ -71,7 +81,7 @@ bool is_placeholder(const struct stat& st) {
 
 int make_real(int, TcpSocket& s) {
   if (s.real) return 0;
-  int fresh = libc.socket(s.family, SOCK_STREAM | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
+  int fresh = libc.socket(s.family, s.type() | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
   if (fresh < 0) return -errno;
   repeat_options(fresh, s);
   for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd)

@@ -11,8 +11,12 @@
 
 namespace sluice::preload {
 
-// A new placeholder at the lowest free number, or -errno. `flags`: SOCK_CLOEXEC or 0.
-[[nodiscard]] int create_placeholder(int family, int flags);
+// A new placeholder at the lowest free number, or -errno. `type`: SOCK_STREAM, or on AF_UNIX also SOCK_SEQPACKET;
+// `flags`: SOCK_CLOEXEC or 0.
+[[nodiscard]] int create_placeholder(int family, int type, int flags);
+
+// What SO_SNDBUF says of a socket of AF_UNIX that nobody has set it for.
+size_t default_send_buffer();
 
 // Puts a real, unconnected kernel socket in the place of the placeholder, with the options
 // set so far. The socket stays ours. Under control_lock. 0 or -errno.

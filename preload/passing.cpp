@@ -73,8 +73,7 @@ bool deposit(TcpSocket& s, const int* ends, bool watched, uint32_t& ticket) {
 bool provide(Leaving& l, Takers takers) {
   int ends[2];
   RaisedLimit raised;
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return false;
-  if (l.socket->nonblocking) libc.fcntl(ends[0], F_SETFL, O_RDWR | O_NONBLOCK);
+  if (!create_ends(*l.socket, ends)) return false;
   l.substitute = ends[0];
   l.far_end = ends[1];
   if (takers == Takers::kStrangers || !deposit(*l.socket, ends, takers == Takers::kUnknown, l.ticket)) return true;
@@ -217,8 +216,7 @@ TcpSocket* enter(const ReceivedPacket& r) {
 
 // The connection takes the place of the ticket.
 void take_ticket(int fd) {
-  int family = AF_INET;
-  int placeholder = create_placeholder(family, SOCK_CLOEXEC);
+  int placeholder = create_placeholder(AF_INET, SOCK_STREAM, SOCK_CLOEXEC);
   if (placeholder < 0) return;
   int flags = libc.fcntl(fd, F_GETFD);
   {

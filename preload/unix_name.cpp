@@ -94,8 +94,8 @@ struct Self {
 // Looked at each time: a program may become somebody else.
 Self myself() { return {geteuid(), getegid()}; }
 
-bool holds(const KnownName& k, const Self& self) {
-  return k.ticket != 0 && k.incarnation == coordinator.incarnation() && k.uid == self.uid && k.gid == self.gid;
+bool holds(const KnownName& k, int type, const Self& self) {
+  return k.ticket != 0 && k.type == type && k.incarnation == coordinator.incarnation() && k.uid == self.uid && k.gid == self.gid;
 }
 
 Fallback reason(int error) {
@@ -107,9 +107,9 @@ Fallback reason(int error) {
   }
 }
 
-const KnownName* ask(int file, const Self& self, NameBody& body, Fallback& why) {
+const KnownName* ask(int file, int type, const Self& self, NameBody& body, Fallback& why) {
   ucred who{getpid(), self.uid, self.gid};
-  if (int error = coordinator.ask_name(file, who, body); error != 0) {
+  if (int error = coordinator.ask_name(file, type, who, body); error != 0) {
     why = reason(error);
     return nullptr;
   }
@@ -117,9 +117,9 @@ const KnownName* ask(int file, const Self& self, NameBody& body, Fallback& why) 
   for (KnownName& k : known)
     if (k.ticket != 0 && k.key == body.key) entry = &k;
   for (KnownName& k : known)
-    if (entry == nullptr && !holds(k, self)) entry = &k;
+    if (entry == nullptr && !holds(k, k.type, self)) entry = &k;
   if (entry == nullptr) entry = &known[next_victim++ % kKnown];
-  *entry = {body.key, body.ticket, {body.pid, body.uid, body.gid}, UnixName(body.name, body.name_bytes),
+  *entry = {body.key, type, body.ticket, {body.pid, body.uid, body.gid}, UnixName(body.name, body.name_bytes),
             coordinator.incarnation(), self.uid, self.gid};
   return entry;
 }
@@ -130,7 +130,7 @@ struct Path {
   char text[128] = {};
 };
 
-const KnownName* find_file(const UnixName& name, bool anew, Fallback& why) {
+const KnownName* find_file(const UnixName& name, int type, bool anew, Fallback& why) {
   Path path(name);
   struct stat st;
   why = Fallback::kNoListener;
@@ -142,34 +142,34 @@ const KnownName* find_file(const UnixName& name, bool anew, Fallback& why) {
   bool plainly = self.uid == 0 || (self.uid == st.st_uid && (st.st_mode & S_IWUSR) != 0);
   if (!plainly && faccessat(AT_FDCWD, path.text, W_OK, AT_EACCESS) != 0) return nullptr;
   for (const KnownName& k : known)
-    if (!anew && holds(k, self) && k.key == key) return &k;
+    if (!anew && holds(k, type, self) && k.key == key) return &k;
   int file = ::open(path.text, O_PATH | O_CLOEXEC);
   if (file < 0) return nullptr;
   NameBody body{};
-  const KnownName* found = ask(file, self, body, why);
+  const KnownName* found = ask(file, type, self, body, why);
   kernel::close(file);
   return found;
 }
 
-const KnownName* find_abstract(const UnixName& name, bool anew, Fallback& why) {
+const KnownName* find_abstract(const UnixName& name, int type, bool anew, Fallback& why) {
   why = Fallback::kNoListener;
   uint32_t bit = hash_of_name(name.path(), name.bytes()) % kNameBits;
   if (!coordinator.directory()->has_name(bit)) return nullptr;
   Self self = myself();
   for (const KnownName& k : known)
-    if (!anew && holds(k, self) && k.key.device == kAbstractDevice && k.bound == name) return &k;
+    if (!anew && holds(k, type, self) && k.key.device == kAbstractDevice && k.bound == name) return &k;
   NameBody body{};
   body.name_bytes = uint32_t(name.bytes());
   memcpy(body.name, name.path(), name.bytes());
-  return ask(-1, self, body, why);
+  return ask(-1, type, self, body, why);
 }
 
 }  // namespace
 
-const KnownName* find_name(const UnixName& name, bool anew, Fallback& why) {
+const KnownName* find_name(const UnixName& name, int type, bool anew, Fallback& why) {
   why = Fallback::kNoListener;
   if (name.empty() || !coordinator.directory()->has_names()) return nullptr;
-  return name.is_abstract() ? find_abstract(name, anew, why) : find_file(name, anew, why);
+  return name.is_abstract() ? find_abstract(name, type, anew, why) : find_file(name, type, anew, why);
 }
 
 void forget_names() {

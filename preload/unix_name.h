@@ -47,6 +47,7 @@ class UnixName {
 // Somebody with the shim listens there, and we may connect.
 struct KnownName {
   shm::UnixKey key;
+  int type;             // SOCK_STREAM or SOCK_SEQPACKET
   uint64_t ticket = 0;  // 0: free entry
   ucred listener;       // who called listen(2)
   UnixName bound;
@@ -58,7 +59,7 @@ struct KnownName {
 // What the kernel would do with this address has to be the kernel's if null is returned; `why` says
 // the reason. `anew`: what was known turned out to be over. Costs a stat(2) for a path; the
 // coordinator is asked once for each name and user.
-const KnownName* find_name(const UnixName& name, bool anew, shm::Fallback& why);
+const KnownName* find_name(const UnixName& name, int type, bool anew, shm::Fallback& why);
 void forget_names();
 
 }  // namespace sluice::preload

@@ -33,6 +33,10 @@
 
 namespace sluice::shm {
 
+// Who retires bytes while fewer than these were queued does not look whether the writer waits for space: the
+// smallest ring was at least three quarters free.
+inline constexpr uint64_t kQuietBytes = (1u << kSmallestRingLog2) / 4;
+
 // Two pieces of ring memory: the part up to the ring's end, and the part from its start.
 template <class Byte>
 struct Pieces {

@@ -257,7 +257,7 @@ enum class Fallback : uint32_t {
   kNoMemory,       // region, slots or ring memory exhausted
   kRefused,        // policy
   kOption,         // the socket carries something only the kernel does
-  kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams, records; a pipe of packets
+  kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams; a pipe of packets
   kSocketPair,     // socketpair(2)
   kFifo,           // a named pipe was made
   kCount,

@@ -101,7 +101,7 @@ enum PacketType : uint16_t {
   // process is the only one that holds the socket. Answer: kListening.
   kListenName,
   kListening,  // status: 0, EINVAL, EACCES, ENOSPC. value: listener id
-  // Client -> coordinator: would connect to a socket of AF_UNIX, and shows that it may. fds: its file
+  // Client -> coordinator: would connect to a socket of AF_UNIX of the type `value`, and shows that it may. fds: its file
   // (O_PATH), which proves that the path could be searched; or none, and the abstract name follows in a
   // NameBody. With SCM_CREDENTIALS: effective ids. Answer: kNamed.
   kName,

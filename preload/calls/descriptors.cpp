@@ -180,7 +180,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
     case FIONREAD:
       if (!connected) break;
       if (s.theirs == nullptr) s.reach_peer();
-      return put_user(static_cast<int*>(argument), int(s.readable_to_mark()));
+      return put_user(static_cast<int*>(argument), int(s.records ? s.bytes_of_records() : s.readable_to_mark()));
     case SIOCATMARK:
       if (!connected) break;
       return put_user(static_cast<int*>(argument), int{s.at_mark()});

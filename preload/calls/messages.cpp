@@ -21,7 +21,31 @@ socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) 
   return length;
 }
 
+// As for a stream, but a record may be empty and is then told all the same.
+ssize_t receive_one_record(TcpSocket& s, msghdr* m, int flags) {
+  RecordInfo info;
+  int flags_before = m->msg_flags;
+  size_t room = m->msg_controllen;
+  ssize_t n = s.receive_record(m->msg_iov, int(m->msg_iovlen), flags, m, info);
+  if (n < 0) {
+    m->msg_flags = flags_before;
+    m->msg_controllen = room;
+    return n;
+  }
+  if (!info.has_control) {
+    bool tell = s.pass_credentials && info.came;
+    m->msg_flags = 0;
+    m->msg_controllen = tell ? room : 0;
+    if (tell) put_credentials(*m, s.peer);
+  }
+  m->msg_flags |= (flags & MSG_CMSG_CLOEXEC) | (info.truncated ? int{MSG_TRUNC} : 0);
+  m->msg_namelen = put_name(s, info.came, m->msg_name, m->msg_namelen);
+  unpack_if_any(m);
+  return n;
+}
+
 ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
+  if (s.records) return receive_one_record(s, m, flags);
   constexpr int kNothingCame = -1;
   int flags_before = m->msg_flags;
   size_t room = m->msg_controllen;
@@ -42,6 +66,17 @@ ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
   m->msg_namelen = put_name(s, n, m->msg_name, m->msg_namelen);
   unpack_if_any(m);
   return n;
+}
+
+ssize_t receive_record_from(TcpSocket& s, iovec iov, int flags, sockaddr* addr, socklen_t* length) {
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_name = addr;
+  if (int e = get_user(m.msg_namelen, length); e != 0) return e;
+  ssize_t n = receive_one_record(s, &m, flags);
+  int error = n >= 0 ? put_user(length, m.msg_namelen) : 0;
+  return error != 0 ? error : n;
 }
 
 ssize_t receive_on_tcp(TcpSocket& s, msghdr* m, int flags) {
@@ -66,7 +101,7 @@ ssize_t send_message(TcpSocket& s, const msghdr* from, int flags) {
   if (message.error() != 0) return message.error();
   const msghdr* m = message.get();
   if (s.is_unix()) {
-    if (m->msg_namelen != 0) return -EISCONN;
+    if (m->msg_namelen != 0 && !s.records) return -EISCONN;
     if (!may_pass(m)) return s.send_with_control(*m, flags);
     // Whoever is at the other end has the shim.
     Parcel parcel(s.peer.uid == geteuid() ? Takers::kShim : Takers::kStrangers, m);
@@ -120,6 +155,7 @@ INTERPOSE(ssize_t, recvfrom, (int fd, void* buf, size_t n, int flags, sockaddr* 
   return on_connection(fd,
                        [&](TcpSocket& s) {
                          iovec iov{buf, n};
+                         if (s.records && addr != nullptr && length != nullptr) return receive_record_from(s, iov, flags, addr, length);
                          ssize_t r = s.receive(&iov, 1, flags);
                          if (r >= 0 && addr != nullptr && length != nullptr) *length = s.is_unix() ? put_name(s, r, addr, *length) : 0;
                          return r;
@@ -170,8 +206,8 @@ INTERPOSE(ssize_t, sendto, (int fd, const void* buf, size_t n, int flags, const 
   return on_connection(fd,
                        [&](TcpSocket& s) {
                          iovec iov{const_cast<void*>(buf), n};
-                         if (s.is_unix() && addr != nullptr && length != 0) return ssize_t{-EISCONN};
-                         return s.send(&iov, 1, flags);  // TCP ignores an address
+                         if (s.is_unix() && !s.records && addr != nullptr && length != 0) return ssize_t{-EISCONN};
+                         return s.send(&iov, 1, flags);  // TCP ignores an address, and so does SOCK_SEQPACKET
                        },
                        [&] {
                          leave_for_fast_open(fd, flags);

@@ -14,27 +14,32 @@ namespace sluice::preload {
 
 namespace {
 
+constexpr int kTypeFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+
+bool is_records(int type) { return (type & ~kTypeFlags) == SOCK_SEQPACKET; }
+
 bool is_ours(int family, int type, int protocol) {
   bool inet = family == AF_INET || family == AF_INET6;
-  bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
+  bool stream = (type & ~kTypeFlags) == SOCK_STREAM;
   if (family == AF_UNIX) {
-    if (!stream && coordinator.enabled()) coordinator.count_fallback(shm::Fallback::kType);
-    return stream && (protocol == 0 || protocol == AF_UNIX) && coordinator.enabled();
+    bool connects = stream || is_records(type);
+    if (!connects && coordinator.enabled()) coordinator.count_fallback(shm::Fallback::kType);
+    return connects && (protocol == 0 || protocol == AF_UNIX) && coordinator.enabled();
   }
-  return inet && (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP) &&
+  return inet && stream && (protocol == 0 || protocol == IPPROTO_TCP) &&
          coordinator.enabled();
 }
 
 // The last connect went to the kernel, so the next one may: its socket is the kernel's at once,
 // which saves putting one in the place of a placeholder. A guess; either can become either.
-std::atomic<bool> expected[2];
-std::atomic<bool>& kernel_expected(int family) { return expected[family == AF_UNIX]; }
+std::atomic<bool> expected[3];
+std::atomic<bool>& kernel_expected(const TcpSocket& s) { return expected[!s.is_unix() ? 0 : s.records ? 2 : 1]; }
 
 // Puts `s` behind a new placeholder, or a kernel socket of its own. The descriptor or -errno, and
 // then `s` is untouched.
 int install(TcpSocket& s, int flags) {
-  bool real = kernel_expected(s.family).load(std::memory_order_relaxed);  // a guess
-  int fd = real ? libc.socket(s.family, SOCK_STREAM | flags, 0) : create_placeholder(s.family, flags & SOCK_CLOEXEC);
+  bool real = kernel_expected(s).load(std::memory_order_relaxed);  // a guess
+  int fd = real ? libc.socket(s.family, s.type() | flags, 0) : create_placeholder(s.family, s.type(), flags & SOCK_CLOEXEC);
   if (fd < 0) return real ? -errno : fd;
   s.real = real;
   Guard guard(control_lock);
@@ -55,7 +60,7 @@ int create_after_change(int family, int type, int protocol) {
   if (fd < 0) return -errno;
   if (is_foreign(fd)) return fd;
   Guard guard(control_lock);
-  TcpSocket* s = create_socket(family);
+  TcpSocket* s = create_socket(family, is_records(type));
   if (s == nullptr) return fd;
   s->real = true;
   s->nonblocking = (type & SOCK_NONBLOCK) != 0;
@@ -67,7 +72,7 @@ int create(int family, int type) {
   TcpSocket* s;
   {
     Guard guard(control_lock);
-    s = create_socket(family);
+    s = create_socket(family, is_records(type));
   }
   if (s == nullptr) return -ENOBUFS;
   s->nonblocking = (type & SOCK_NONBLOCK) != 0;
@@ -82,7 +87,7 @@ int create(int family, int type) {
 // The kernel takes the socket over, descriptor and all.
 int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t length) {
   uint32_t released = 0;
-  kernel_expected(s.family).store(true, std::memory_order_relaxed);
+  kernel_expected(s).store(true, std::memory_order_relaxed);
   {
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
@@ -135,7 +140,7 @@ int accept_ours(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, 
     if (s == nullptr && listener.nonblocking) waiting.found_nothing(listener.listener_id);
     if (s == nullptr) return -EAGAIN;
   }
-  int placeholder = create_placeholder(listener.family, flags & SOCK_CLOEXEC);
+  int placeholder = create_placeholder(listener.family, listener.type(), flags & SOCK_CLOEXEC);
   if (placeholder < 0) return placeholder;
   Guard guard(control_lock);
   s = listener.pop_backlog();
@@ -307,7 +312,7 @@ INTERPOSE(int, connect, (int fd, const sockaddr* addr, socklen_t length)) {
                        return -EISCONN;
                      }
                      if (r == 1) return connect_in_kernel(s, fd, addr, length);
-                     if (s.state == TcpState::kConnected) kernel_expected(s.family).store(false, std::memory_order_relaxed);
+                     if (s.state == TcpState::kConnected) kernel_expected(s).store(false, std::memory_order_relaxed);
                      return r;
                    },
                    [&] { return libc.connect(fd, addr, length); });

@@ -155,7 +155,13 @@ ssize_t TcpSocket::send_with_control_now(const msghdr& m) {
   if (n > total) n = total;
   if (n > kMostAtOnce) n = kMostAtOnce;
   if (int error = probe_vectors(m.msg_iov, int(m.msg_iovlen), n, false); error != 0) return error;  // before it is announced
-  AncillaryHeader header{mine->tail.load(std::memory_order_relaxed), uint32_t(n),
+  if (int error = announce_ancillary(m, uint32_t(n)); error != 0) return error;
+  return send_now(m.msg_iov, int(m.msg_iovlen), 0, n);
+}
+
+// Puts the control message into the channel, for the next `bytes` bytes. 0 or -errno; -EBUSY as above.
+int TcpSocket::announce_ancillary(const msghdr& m, uint32_t bytes) {
+  AncillaryHeader header{mine->tail.load(std::memory_order_relaxed), bytes,
                          mine->ancillaries.load(std::memory_order_relaxed)};  // ours, both
   iovec iov{&header, sizeof header};
   msghdr out{};
@@ -167,7 +173,7 @@ ssize_t TcpSocket::send_with_control_now(const msghdr& m) {
   add_credentials(out, control, sizeof control);
   if (kernel::sendmsg(channels->out, &out, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) return errno == EAGAIN ? -EBUSY : -errno;
   mine->ancillaries.fetch_add(1, std::memory_order_release);
-  return send_now(m.msg_iov, int(m.msg_iovlen), 0, n);
+  return 0;
 }
 
 // The peer knows who connected. The acceptor need not be who listened.
@@ -201,6 +207,7 @@ int TcpSocket::wait_for_channel(const Deadline& deadline, uint32_t seen_unrestar
 }
 
 ssize_t TcpSocket::send_with_control(const msghdr& m, int flags) {
+  if (records) return send_record(m.msg_iov, int(m.msg_iovlen), flags, is_told_anyway(m) ? nullptr : &m);
   size_t total = total_bytes(m.msg_iov, int(m.msg_iovlen));
   if (total == 0 || is_told_anyway(m)) return send(m.msg_iov, int(m.msg_iovlen), flags);
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
@@ -304,33 +311,59 @@ bool TcpSocket::take_ancillary(int fd, msghdr* into, int flags) {
 
 // ---- elsewhere ------------------------------------------------------------------------------
 
-bool repeat_in_kernel(int far, int to, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
-  uint64_t at = 0;
+bool SentAncillary::take(int far) {
+  close_descriptors();
+  iovec iov{&header_, sizeof header_};
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_control = control_;
+  m.msg_controllen = sizeof control_;
+  if (far < 0 || kernel::recvmsg(far, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != ssize_t(sizeof header_)) return false;
+  control_bytes_ = m.msg_controllen;
+  return true;
+}
+
+ssize_t SentAncillary::send(int to, const std::byte* bytes, size_t n, bool with, const Deadline& deadline) const {
+  iovec iov{const_cast<std::byte*>(bytes), n};
+  msghdr m{};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  if (with) {
+    m.msg_control = const_cast<char*>(control_);
+    m.msg_controllen = control_bytes_;
+  }
   for (;;) {
-    AncillaryHeader header;
-    alignas(cmsghdr) char control[kControlBytes];
-    iovec iov{&header, sizeof header};
-    msghdr m{};
-    m.msg_iov = &iov;
-    m.msg_iovlen = 1;
-    m.msg_control = control;
-    m.msg_controllen = sizeof control;
-    bool any = far >= 0 && kernel::recvmsg(far, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) == ssize_t(sizeof header);
+    ssize_t sent = kernel::sendmsg(to, &m, MSG_NOSIGNAL);
+    if (sent >= 0 || errno != EAGAIN || !wait_writable(to, deadline)) return sent;
+  }
+}
+
+void SentAncillary::close_descriptors() {
+  msghdr m{};
+  m.msg_control = control_;
+  m.msg_controllen = control_bytes_;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      kernel::close(fd);
+    }
+  }
+  control_bytes_ = 0;
+}
+
+bool repeat_in_kernel(int far, int to, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
+  SentAncillary ancillary;
+  for (uint64_t at = 0;;) {
+    bool any = ancillary.take(far);
+    const AncillaryHeader& header = ancillary.header();
     uint64_t end = any ? header.position : n;
     if (end > n || (any && header.position + header.bytes > n)) return false;
     if (!send_all(to, bytes + at, end - at, deadline)) return false;
     if (!any) return true;
-    iovec data{const_cast<std::byte*>(bytes) + end, header.bytes};
-    m.msg_iov = &data;
-    ssize_t sent = kernel::sendmsg(to, &m, MSG_NOSIGNAL);
-    for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
-      if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-      for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; ++i) {
-        int fd;
-        memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        kernel::close(fd);
-      }
-    }
+    ssize_t sent = ancillary.send(to, bytes + end, header.bytes, true, deadline);
     if (sent <= 0) return false;
     at = end + uint64_t(sent);
   }

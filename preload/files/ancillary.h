@@ -46,12 +46,38 @@ void destroy_channels(Channels* c);
 // Whether an end that came from a peer is one.
 bool is_channel(int fd);
 
+bool wait_writable(int fd, const Deadline& deadline);
 // All of it to a kernel socket, in time.
 bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadline);
 
 // Sends on what came out of `far` with the bytes that it belongs to, to a kernel connection. `bytes`:
 // all that was sent so far. False if that fails.
 bool repeat_in_kernel(int far, int to, const std::byte* bytes, uint64_t n, const Deadline& deadline);
+
+// Likewise for records (shm/records.h): `bytes` are those of the ring, with their lengths.
+bool repeat_records_in_kernel(int far, int to, const std::byte* bytes, uint64_t n, const Deadline& deadline);
+
+// One message out of a channel's far end, to be sent elsewhere.
+class SentAncillary {
+ public:
+  SentAncillary() = default;
+  ~SentAncillary() { close_descriptors(); }
+  SentAncillary(const SentAncillary&) = delete;
+  SentAncillary& operator=(const SentAncillary&) = delete;
+  // The next one. False: there is none.
+  bool take(int far);
+  const AncillaryHeader& header() const { return header_; }
+  // Bytes with it, or plain ones, at once; waits for space until the deadline. Bytes or -1.
+  ssize_t send(int to, const std::byte* bytes, size_t n, bool with, const Deadline& deadline) const;
+
+ private:
+  void close_descriptors();
+  AncillaryHeader header_{};
+  size_t control_bytes_ = 0;
+  // The kernel's limit is 253 descriptors in a message.
+  static constexpr size_t kRoom = CMSG_SPACE(253 * sizeof(int)) + CMSG_SPACE(sizeof(ucred));
+  alignas(cmsghdr) char control_[kRoom];
+};
 
 // What the program is told of a message without ancillary data whose sender it wants to know.
 void put_credentials(msghdr& m, const ucred& sender);

@@ -97,10 +97,10 @@ void TcpSocket::announce_listener(int fd) {
 
 void inherit_listener(int fd) {
   if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1) return;
-  bool unix_stream = int_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX && int_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
-  if (!unix_stream && int_option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return;
+  int family = int(int_option(fd, SOL_SOCKET, SO_DOMAIN));
+  if (family != AF_UNIX && int_option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return;
   Guard guard(control_lock);
-  TcpSocket* s = create_socket(int(int_option(fd, SOL_SOCKET, SO_DOMAIN)));
+  TcpSocket* s = create_socket(family, int_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_SEQPACKET);
   if (s == nullptr) return;
   s->real = s->bound = true;
   s->state = TcpState::kListening;
@@ -157,7 +157,7 @@ void accept_incoming(Pair& p, uint32_t slot) {
   bool room = l != nullptr && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
   ucred who{};
   if (room && l->is_unix() && !l->admits(p, peer, who)) room = false;
-  TcpSocket* s = room ? create_socket(l->family) : nullptr;
+  TcpSocket* s = room ? create_socket(l->family, l->records) : nullptr;
   if (s == nullptr) return send_away(p, slot, generation);
   (void)s->accept_from(p, slot);
   s->peer = who;

@@ -114,8 +114,14 @@ constexpr Option kUnixOptions[] = {
 };
 
 // These change what every receive returns, in ways that only the kernel can.
-bool only_kernel_can(int level, int name) {
+bool only_kernel_can(const TcpSocket& s, int level, int name) {
   constexpr int kPassPidFd = 76;  // SO_PASSPIDFD, Linux 6.5
+  if (s.records && level == SOL_SOCKET) {  // a stream of AF_UNIX knows none of these
+    constexpr int kFirstNewTime = 63, kLastNewTime = 65;  // SO_TIMESTAMP_NEW to SO_TIMESTAMPING_NEW
+    bool new_time = name >= kFirstNewTime && name <= kLastNewTime;
+    if (new_time || name == SO_TIMESTAMP || name == SO_TIMESTAMPNS || name == SO_TIMESTAMPING) return true;
+    if (name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF) return true;
+  }
   return level == SOL_SOCKET && (name == SO_PEEK_OFF || name == SO_PASSSEC || name == kPassPidFd);
 }
 
@@ -173,7 +179,7 @@ int set_option(TcpSocket& s, int fd, int level, int name, const void* value, soc
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
     if (libc.setsockopt(fd, level, name, value, length) != 0) return -errno;
-    if (s.is_unix() && only_kernel_can(level, name)) {
+    if (s.is_unix() && only_kernel_can(s, level, name)) {
       if (s.state == TcpState::kConnected) return -EOPNOTSUPP;
       s.become_kernels_alone();
     }

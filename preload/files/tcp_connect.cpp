@@ -141,7 +141,7 @@ int format_name(const SocketName& name, int family, sockaddr* out, socklen_t* le
 
 // ---- begun --------------------------------------------------------------------------------
 
-TcpSocket* create_socket(int family) { return pool.create(family); }
+TcpSocket* create_socket(int family, bool records) { return pool.create(family, records); }
 void destroy_socket(TcpSocket* s) {
   waiting.over(*s);
   if (s->channels != nullptr) destroy_channels(s->channels);
@@ -398,7 +398,7 @@ void TcpSocket::begin_again(Pair& p, uint32_t index, uint32_t listener_asked, co
   if (urgent != 0) mark_urgent(urgent);
   for (uint64_t at = 0; at < sent;) {
     iovec iov{const_cast<std::byte*>(copy) + at, size_t(sent - at)};
-    ssize_t n = send_now(&iov, 1, 0);
+    ssize_t n = records ? ssize_t(repeat_record(copy + at, sent - at)) : send_now(&iov, 1, 0);
     if (n <= 0) return abandon(kReset | kClosed);  // without memory: better no connection than one with a gap
     at += uint64_t(n);
   }
@@ -438,7 +438,7 @@ Moved TcpSocket::move_locked() {
   if (to == nullptr || !to->take_slot(index)) return Moved::kNo;
   uint64_t sent;
   std::byte* copy = copy_sent(sent);
-  TcpSocket* rest = sent == 0 || copy != nullptr ? create_socket(family) : nullptr;
+  TcpSocket* rest = sent == 0 || copy != nullptr ? create_socket(family, records) : nullptr;
   if (rest == nullptr || !withdraw()) {
     to->give_slot(index);
     if (rest != nullptr) destroy_socket(rest);
@@ -498,8 +498,6 @@ void TcpSocket::leave_behind(TcpSocket& rest) {
   pair->push_news(slot, rest.last_push);
 }
 
-namespace {
-
 bool wait_writable(int fd, const Deadline& deadline) {
   while (!deadline.passed()) {
     timespec left = deadline.left();
@@ -508,6 +506,8 @@ bool wait_writable(int fd, const Deadline& deadline) {
   }
   return false;
 }
+
+namespace {
 
 // A connected kernel socket that does not block; or -1.
 int connected_socket(const SocketName& to, int family, const Deadline& deadline) {
@@ -523,11 +523,11 @@ int connected_socket(const SocketName& to, int family, const Deadline& deadline)
 }
 
 // Likewise. Here it is the blocking connect that waits while the backlog is full.
-int connected_socket(const UnixName& to, const Deadline& deadline) {
+int connected_socket(const UnixName& to, int type, const Deadline& deadline) {
   sockaddr_un a;
   socklen_t length = sizeof a;
   (void)to.format(reinterpret_cast<sockaddr*>(&a), &length);
-  int fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = libc.socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   timespec left = deadline.left();
   timeval limit{left.tv_sec, left.tv_nsec / 1000 + 1}, none{};
@@ -557,10 +557,12 @@ bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadli
 // that a listener whose backlog is full, or that does not read, may not hold us up for long.
 int TcpSocket::connect_kernel(const std::byte* bytes, uint64_t n, bool finished) const {
   Deadline deadline = Deadline::in_ms(kKernelMs);
-  int fd = is_unix() ? connected_socket(asked_name, deadline) : connected_socket(remote, family, deadline);
+  int fd = is_unix() ? connected_socket(asked_name, type(), deadline) : connected_socket(remote, family, deadline);
   if (fd < 0) return -1;
   int far = channels != nullptr ? channels->far : -1;
-  if (!repeat_in_kernel(far, fd, bytes, n, deadline)) {
+  if (send_buffer > 0) libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+  bool repeated = records ? repeat_records_in_kernel(far, fd, bytes, n, deadline) : repeat_in_kernel(far, fd, bytes, n, deadline);
+  if (!repeated) {
     kernel::close(fd);
     return -1;
   }
@@ -612,7 +614,7 @@ void TcpSocket::let_go() {
 }
 
 int TcpSocket::dissolve(uint32_t& released) {
-  TcpSocket* fresh = create_socket(family);
+  TcpSocket* fresh = create_socket(family, records);
   if (fresh == nullptr) return -ENOBUFS;
   fresh->real = real;
   fresh->bound = bound;
@@ -701,7 +703,8 @@ void TcpSocket::share_with(DomainId who) {
   preload::waiting.over(*this);
   if ((my_state() & kWithdrawn) != 0) mine->state.fetch_and(~uint32_t{kWithdrawn}, std::memory_order_release);
   // The child cannot allocate in a region that is ours: it gets a ring to send with now.
-  if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(size_t{1} << kLargestRingLog2);  // our own
+  if (records) grow_for_child();
+  else if (mine->switches.load(std::memory_order_relaxed) == 0) (void)grow(size_t{1} << kLargestRingLog2);  // our own
   if (!add_holder(who)) mine->holders_overflow.store(1, std::memory_order_release);
 }
 

@@ -22,9 +22,6 @@ using namespace shm;
 
 namespace {
 
-// A reader that takes bytes while fewer than these were queued cannot have a writer waiting
-// for space: the smallest ring was at least three quarters free.
-constexpr uint64_t kQuietBytes = (1u << kSmallestRingLog2) / 4;
 // While the coordinator is away nobody announces deaths; look for its return this often.
 constexpr int64_t kAwayMs = 250;
 
@@ -196,6 +193,7 @@ uint32_t TcpSocket::poll_events() {
 
 // A third of the ring is free, as sk_stream_is_writeable() has it, or a bigger one can be had.
 bool TcpSocket::writable() {
+  if (records) return record_writable();
   ByteProducer out = producer();
   if (!out.has_ring() || out.space(true) * 3 >= out.size()) return true;
   return out.size() < size_t{1} << largest_ring_log2() && !pair->inherited && passed == 0 && out.can_switch();
@@ -287,10 +285,10 @@ int TcpSocket::wait_for_input(const Deadline& deadline, uint32_t seen) {
   return signal_counts.any != seen && !ready() ? -EINTR : r;
 }
 
-int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted) {
-  auto ready = [this] {
+int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted, const size_t* record) {
+  auto ready = [this, record] {
     uint32_t remote = remote_state();
-    return writable() || (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed;
+    return (record != nullptr ? record_fits(*record) : writable()) || (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed;
   };
   return wait_on_doorbell(kWantsSpace, waiting_space, deadline, seen_unrestarted, signal_counts.any, ready);
 }
@@ -316,6 +314,10 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
   if (state != TcpState::kConnected) {
     int e = take_error();  // of a connection that was dissolved
     return e != 0 ? -e : -ENOTCONN;
+  }
+  if (records) [[unlikely]] {
+    RecordInfo info;
+    return receive_record(iov, count, flags, control, info);
   }
   if (is_unix()) flags &= ~int{MSG_ERRQUEUE | MSG_TRUNC};
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
@@ -459,6 +461,7 @@ int TcpSocket::send_error(int flags, bool waited) {
 }
 
 ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
+  if (records) [[unlikely]] return state != TcpState::kConnected ? ssize_t{kNowTheKernels} : send_record(iov, count, flags);
   if (state != TcpState::kConnected) return send_error(flags);
   bool urgent = (flags & MSG_OOB) != 0;
   size_t total = total_bytes(iov, count);
@@ -560,7 +563,6 @@ bool TcpSocket::grow(size_t wanted) {
   // Ring memory is the parent's to give; what was passed has all that it gets.
   if (pair->inherited || passed != 0 || !out.can_switch()) return false;
   uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
-  RingRef oldest = mine->rings[(switches + 1) & 1];
   uint32_t largest = largest_ring_log2();
   // A reader that has not begun to read may not do so for long: the next handover would have to
   // wait for it, so this one takes all there is to take.
@@ -570,13 +572,20 @@ bool TcpSocket::grow(size_t wanted) {
     bool bigger = size_t{1} << log2 > out.size();
     bool last = log2 == largest;
     if (!bigger || (size_t{1} << log2 < wanted && !last)) continue;
-    uint32_t page;
-    if (!pair->take_ring(log2, page)) return false;
-    if (switches >= 2) pair->give_ring(oldest.page, oldest.size_log2);
-    out.switch_to(page, log2);
-    return true;
+    return switch_ring(log2);
   }
   return false;
+}
+
+// Only after can_switch().
+bool TcpSocket::switch_ring(uint32_t size_log2) {
+  uint32_t switches = mine->switches.load(std::memory_order_relaxed);  // our own
+  RingRef oldest = mine->rings[(switches + 1) & 1];
+  uint32_t page;
+  if (!pair->take_ring(size_log2, page)) return false;
+  if (switches >= 2) pair->give_ring(oldest.page, oldest.size_log2);
+  producer().switch_to(page, size_log2);
+  return true;
 }
 
 void TcpSocket::push_news() {
@@ -596,6 +605,7 @@ void TcpSocket::after_publish() {
 ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
   // One copy: from the page cache into the ring. Falls out of the loop when the ring is full.
   if (state != TcpState::kConnected) return -ENOTCONN;
+  if (records) return send_file_in_records(from, offset, n);
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = Deadline::in_us(send_timeout_us);
   size_t done = 0;

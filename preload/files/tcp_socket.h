@@ -1,5 +1,6 @@
-// A socket of TCP, or a stream socket of AF_UNIX, that is ours: not yet connected, connected through
-// shared memory, or listening. What is particular to AF_UNIX is in unix_socket.cpp.
+// A socket of TCP, or one of AF_UNIX with connections, that is ours: not yet connected, connected through
+// shared memory, or listening. What is particular to AF_UNIX is in unix_socket.cpp, and to SOCK_SEQPACKET in
+// records.cpp.
 // Once a socket turns out to be the kernel's business it leaves the descriptor table.
 #pragma once
 
@@ -47,10 +48,18 @@ struct Backlog {
 struct Route;
 struct Channels;
 struct AncillaryHeader;
+class OwnPipe;
+
+// What receive_record() tells besides.
+struct RecordInfo {
+  bool came = false;  // else it is the end
+  bool truncated = false;
+  bool has_control = false;  // ancillary data was sent with it
+};
 
 class TcpSocket : public File {
  public:
-  explicit TcpSocket(int family) : File(FileKind::kTcpSocket), family(uint8_t(family)) {}
+  TcpSocket(int family, bool records) : File(FileKind::kTcpSocket), family(uint8_t(family)), records(records) {}
 
   // ---- io (tcp_socket.cpp). Bytes or -errno. `flags`: MSG_*. May sleep.
   // `control`: where ancillary data goes, on AF_UNIX; null: it is thrown away. On return
@@ -59,6 +68,11 @@ class TcpSocket : public File {
   ssize_t send(const iovec* iov, int count, int flags, size_t done = 0);  // from byte `done` on
   ssize_t send_with_control(const msghdr& m, int flags);  // ancillary.cpp
   ssize_t send_file(int from, off_t* offset, size_t n);
+  // The same for records, which are of SOCK_SEQPACKET (records.cpp): one at a time, each as a whole.
+  ssize_t receive_record(const iovec* iov, int count, int flags, msghdr* control, RecordInfo& info);
+  ssize_t send_record(const iovec* iov, int count, int flags, const msghdr* with = nullptr);  // with: ancillary data
+  int64_t bytes_of_records();
+  bool has_records_beyond_rings() const;  // SO_SNDBUF allows more than the largest ring takes
   // splice(2) to and from a pipe (tcp_splice.cpp). `pipe_waits`: for the pipe, too.
   ssize_t splice_to(int pipe_fd, size_t n, bool pipe_waits);
   ssize_t splice_from(int pipe_fd, size_t n, bool pipe_waits);
@@ -148,7 +162,10 @@ class TcpSocket : public File {
   void no_longer_alone();      // a forked child has it too
   void no_longer_here();       // exec: this process does not accept any more
 
+  int type() const { return records ? SOCK_SEQPACKET : SOCK_STREAM; }
+
   uint8_t family;
+  bool records;               // SOCK_SEQPACKET
   TcpState state = TcpState::kUnconnected;
   bool real = false;          // the descriptor is a kernel socket of this socket's own
   bool bound = false;
@@ -243,7 +260,7 @@ class TcpSocket : public File {
   bool has_urgent_byte() const;
   bool has_bytes(int64_t at_least) const;
   // SO_RCVLOWAT; never more than the sender can surely have under way.
-  int64_t low_water() const { return receive_low < kMostLowWater ? receive_low : kMostLowWater; }
+  int64_t low_water() const { return records ? 1 : receive_low < kMostLowWater ? receive_low : kMostLowWater; }
   static constexpr int kMostLowWater = 32 * 1024;
   ssize_t receive_urgent(const iovec* iov, int count, int flags);
   void mark_urgent(uint64_t end);
@@ -251,6 +268,7 @@ class TcpSocket : public File {
   void note_reset(uint32_t remote);
   ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here);
   ssize_t send_with_control_now(const msghdr& m);
+  int announce_ancillary(const msghdr& m, uint32_t bytes);
   int open_channel();
   bool is_told_anyway(const msghdr& m) const;
   int wait_for_channel(const Deadline& d, uint32_t seen_unrestarted);
@@ -264,13 +282,15 @@ class TcpSocket : public File {
   bool writable();
   size_t make_space(size_t wanted);
   bool grow(size_t wanted);
+  bool switch_ring(uint32_t size_log2);
   uint32_t largest_ring_log2() const;
   void push_news();
   void after_publish();
   void after_retire(uint64_t available_before);
   void wake_peer(uint32_t wants);
   int wait_for_bytes(size_t at_least, const Deadline& d, uint32_t seen_unrestarted);
-  int wait_for_space(const Deadline& d, uint32_t seen_unrestarted);
+  // `record`: until there is space for one of so many bytes.
+  int wait_for_space(const Deadline& d, uint32_t seen_unrestarted, const size_t* record = nullptr);
   template <class Ready>
   int wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& d,
                        uint32_t seen_unrestarted, uint32_t seen, Ready&& ready);
@@ -279,6 +299,37 @@ class TcpSocket : public File {
   bool is_refused(uint32_t remote) const {
     return is_unix() && (remote & (shm::kClosed | shm::kDeaf)) != 0 && (remote & shm::kRedirect) == 0;
   }
+  // ---- records.cpp, records_receive.cpp, records_splice.cpp
+  size_t largest_sent_record() const;
+  uint32_t record_ring_log2() const;
+  bool may_grow_for_records();
+  bool record_writable();
+  bool never_fits(size_t bytes);
+  bool record_fits(size_t bytes);
+  bool grow_for_record(size_t bytes);
+  void grow_for_child();
+  int reserve_record(size_t bytes, iovec* room);
+  void commit_record(size_t bytes);
+  ssize_t put_record(const iovec* iov, int count, size_t bytes);
+  ssize_t put_record_with(const msghdr& m, size_t bytes);
+  static constexpr int kLookAgain = 1;
+  int may_send_record();
+  int next_record(shm::Pieces<const std::byte>& payload) const;
+  void retire_record(size_t bytes);
+  int ancillary_of_record(size_t bytes);
+  ssize_t end_of_records(uint32_t remote);
+  ssize_t break_off_records();
+  ssize_t take_record(const iovec* iov, int count, int flags, msghdr* control, RecordInfo& info);
+  size_t repeat_record(const std::byte* copy, uint64_t n);
+  ssize_t send_file_in_records(int from, off_t* offset, size_t n);
+  ssize_t splice_record_to(int pipe_fd, size_t n, bool pipe_waits);
+  ssize_t splice_records_from(int pipe_fd, size_t n, bool pipe_waits);
+  ssize_t splice_first(OwnPipe& own, int pipe_fd, size_t n);
+  size_t most_spliced(size_t left) const;
+  int wait_or_leave(const Deadline& d, uint32_t seen_unrestarted, size_t bytes);
+  template <class Fill>
+  ssize_t send_filled(size_t most, bool& full, Fill&& fill);
+
   void inherit_options(TcpSocket& accepted) const;
   void free_rings();
   void begin_at(Route& route, uint32_t slot, const shm::SocketName& from, const shm::SocketName& to);
@@ -306,7 +357,7 @@ TcpSocket* find_listener(uint32_t id);
 extern TcpSocket* listeners;
 extern uint32_t listener_changes;  // grows when one comes, goes, or is waited at or not
 
-TcpSocket* create_socket(int family);  // under control_lock
-void destroy_socket(TcpSocket* s);     // likewise
+TcpSocket* create_socket(int family, bool records = false);  // under control_lock
+void destroy_socket(TcpSocket* s);                           // likewise
 
 }  // namespace sluice::preload

@@ -1,68 +1,17 @@
-// splice(2) between a connection and a pipe: by copying, through a pipe of our own, which splice
-// fills from or empties into the program's without waiting. So no byte is taken from where it
-// is before it is sure where it goes.
+// splice(2) between a connection and a pipe: by copying, through a pipe of our own.
 #include <errno.h>
-#include <poll.h>
-#include <sys/syscall.h>
 
 #include "preload/direction_lock.h"
+#include "preload/files/own_pipe.h"
 #include "preload/files/tcp_socket.h"
-#include "preload/kernel.h"
-#include "preload/libc.h"
-#include "preload/signals.h"
 
 namespace sluice::preload {
 
 using namespace shm;
 
-namespace {
-
-constexpr size_t kAtOnce = 64 * 1024;  // what any pipe holds
-
-class OwnPipe {
- public:
-  OwnPipe() { (void)!libc.syscall(SYS_pipe2, ends_, O_CLOEXEC | O_NONBLOCK); }
-  ~OwnPipe() {
-    for (int end : ends_)
-      if (end >= 0) kernel::close(end);
-  }
-  OwnPipe(const OwnPipe&) = delete;
-  OwnPipe& operator=(const OwnPipe&) = delete;
-  bool exists() const { return ends_[0] >= 0; }
-
-  // Moves bytes of the pipe `from` into iov, without waiting. Bytes, 0 at its end, or -errno.
-  ssize_t take(int from, const iovec* iov, int count) {
-    size_t n = iov[0].iov_len + (count > 1 ? iov[1].iov_len : 0);
-    ssize_t k = kernel::splice(from, ends_[1], n < kAtOnce ? n : kAtOnce, SPLICE_F_NONBLOCK);
-    return k > 0 ? kernel::readv(ends_[0], iov, count) : k < 0 ? -errno : 0;
-  }
-  // Puts as many bytes into the pipe `to` as it takes. Bytes or -errno.
-  ssize_t put(int to, const void* bytes, size_t n) {
-    ssize_t k = kernel::write(ends_[1], bytes, n);
-    if (k > 0) k = kernel::splice(ends_[0], to, size_t(k), SPLICE_F_NONBLOCK);
-    int error = k < 0 ? errno : 0;
-    char rest[4096];
-    while (kernel::read(ends_[0], rest, sizeof rest) > 0) {
-    }
-    return k < 0 ? -error : k;
-  }
-
- private:
-  int ends_[2] = {-1, -1};
-};
-
-// 0 or -EINTR.
-int await_pipe(int fd, short events, uint32_t seen_unrestarted) {
-  pollfd p{fd, events, 0};
-  while (::poll(&p, 1, -1) < 0)
-    if (errno != EINTR || signal_counts.unrestarted != seen_unrestarted) return -errno;
-  return 0;
-}
-
-}  // namespace
-
 ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
   if (state != TcpState::kConnected) return -ENOTCONN;
+  if (records) return splice_record_to(pipe_fd, n, pipe_waits);
   OwnPipe own;
   if (!own.exists()) return -errno;
   uint32_t unrestarted = signal_counts.unrestarted;
@@ -77,7 +26,10 @@ ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
       iovec iov{buffer, n - done < sizeof buffer ? n - done : sizeof buffer};
       bool ends_here = false;  // of ancillary data, which splice leaves behind as read does
       there = receive_now(&iov, 1, 0, MSG_PEEK, nullptr, ends_here);
-      if (there > 0) taken = own.put(pipe_fd, buffer, size_t(there));
+      if (there > 0) {
+        iovec bytes{buffer, size_t(there)};
+        taken = own.put(pipe_fd, &bytes, 1);
+      }
       iovec gone{buffer, size_t(taken > 0 ? taken : 0)};
       if (taken > 0) (void)receive_now(&gone, 1, 0, MSG_TRUNC, nullptr, ends_here);
     }
@@ -94,6 +46,7 @@ ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
 }
 
 ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
+  if (records) return state != TcpState::kConnected ? ssize_t{kNowTheKernels} : splice_records_from(pipe_fd, n, pipe_waits);
   if (state != TcpState::kConnected) return send_error(0);
   OwnPipe own;
   if (!own.exists()) return -errno;

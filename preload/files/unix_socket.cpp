@@ -1,4 +1,4 @@
-// What is particular to stream sockets of AF_UNIX: names instead of addresses, and who is at the
+// What is particular to sockets of AF_UNIX: names instead of addresses, and who is at the
 // other end.
 #include <errno.h>
 #include <fcntl.h>
@@ -49,13 +49,13 @@ int TcpSocket::connect_name(const UnixName& to) {
   if (state == TcpState::kListening || (state == TcpState::kConnected && to.empty())) return -EINVAL;
   if (state == TcpState::kConnected) return -EISCONN;
   // A name of its own is the kernel's to give; it gets one by SO_PASSCRED too.
-  bool plain = !bound && !pass_credentials && !kernel_only;
+  bool plain = !bound && !pass_credentials && !kernel_only && !has_records_beyond_rings();
   Fallback why = plain ? Fallback::kNoCoordinator : Fallback::kOption;
   const KnownName* known = nullptr;
   Route* route = nullptr;
   bool ready = plain && coordinator.ensure();
   for (int tries = 0; ready && route == nullptr && tries < 2; ++tries) {
-    known = find_name(to, tries > 0, why);
+    known = find_name(to, type(), tries > 0, why);
     if (known == nullptr) break;
     route = find_route(name_of(known->key), kNobody, 0, why);
     if (why != Fallback::kNoListener && why != Fallback::kRefused) break;  // else what we knew is over
@@ -80,7 +80,7 @@ int TcpSocket::connect_name(const UnixName& to) {
 
 bool TcpSocket::ask_again() {
   Fallback why;
-  const KnownName* known = find_name(asked_name, false, why);
+  const KnownName* known = find_name(asked_name, type(), false, why);
   if (known == nullptr) return false;
   local = name_of(known->ticket);
   remote = name_of(known->key);

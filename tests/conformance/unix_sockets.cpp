@@ -53,7 +53,7 @@ std::string abstract_name() {
   return std::string(1, '\0') + "sluice-conformance-" + std::to_string(getpid()) + "-" + std::to_string(count++);
 }
 
-int unix_socket(int flags) { return CHECK_OK(socket(AF_UNIX, SOCK_STREAM | flags, 0)); }
+int unix_socket(int flags, int type) { return CHECK_OK(socket(AF_UNIX, type | flags, 0)); }
 
 void bind_to(int fd, const std::string& name) {
   UnixAddress a(name);
@@ -65,14 +65,14 @@ int try_connect(int fd, const std::string& name) {
   return connect(fd, a.get(), a.size);
 }
 
-int unix_connect(const std::string& name) {
-  int fd = unix_socket();
+int unix_connect(const std::string& name, int type) {
+  int fd = unix_socket(0, type);
   CHECK_OK(try_connect(fd, name));
   return fd;
 }
 
-int unix_listen(const std::string& name, int backlog, int flags) {
-  int fd = unix_socket(flags);
+int unix_listen(const std::string& name, int backlog, int flags, int type) {
+  int fd = unix_socket(flags, type);
   bind_to(fd, name);
   CHECK_OK(listen(fd, backlog));
   return fd;
@@ -93,10 +93,10 @@ ucred credentials_of(int fd) {
   return c;
 }
 
-UnixPair unix_pair(const std::string& name) {
-  int listener = unix_listen(name);
+UnixPair unix_pair(const std::string& name, int type) {
+  int listener = unix_listen(name, 16, 0, type);
   UnixPair p{};
-  p.client = unix_connect(name);
+  p.client = unix_connect(name, type);
   p.server = accept_one(listener);
   CHECK_OK(close(listener));
   return p;
@@ -116,16 +116,16 @@ void Turns::await(int turn) {
 }
 
 void meet(Where where, const std::string& name, const std::function<void(int)>& client,
-          const std::function<void(int)>& server) {
+          const std::function<void(int)>& server, int type) {
   Turns listening;
   auto connecting = [&] {
     listening.await(0);
-    int fd = unix_connect(name);
+    int fd = unix_connect(name, type);
     client(fd);
     close(fd);
   };
   auto accepting = [&] {
-    int listener = unix_listen(name);
+    int listener = unix_listen(name, 16, 0, type);
     listening.give(0);
     int fd = accept_one(listener);
     close(listener);

@@ -1,4 +1,4 @@
-// Stream sockets of AF_UNIX for tests: names in a directory that goes with the test, and the two
+// Sockets of AF_UNIX with connections for tests, streams unless said otherwise: names in a directory that goes with the test, and the two
 // ends of a connection in one process or in two.
 #pragma once
 
@@ -36,11 +36,11 @@ class Directory {
 
 std::string abstract_name();  // one that nobody else has
 
-int unix_socket(int flags = 0);
+int unix_socket(int flags = 0, int type = SOCK_STREAM);
 void bind_to(int fd, const std::string& name);
 int try_connect(int fd, const std::string& name);
-int unix_connect(const std::string& name);
-int unix_listen(const std::string& name, int backlog = 16, int flags = 0);
+int unix_connect(const std::string& name, int type = SOCK_STREAM);
+int unix_listen(const std::string& name, int backlog = 16, int flags = 0, int type = SOCK_STREAM);
 int accept_one(int listener);
 std::string local_name(int fd);
 std::string peer_name(int fd);
@@ -52,7 +52,7 @@ struct UnixPair {
   int client;
   int server;
 };
-UnixPair unix_pair(const std::string& name);  // both ends here
+UnixPair unix_pair(const std::string& name, int type = SOCK_STREAM);  // both ends here
 
 // What one process does after another: a test gives and takes turns.
 class Turns {
@@ -70,6 +70,6 @@ class Turns {
 
 // Runs the two ends of a connection by `name`: in two threads, or one of them in a process of its own.
 void meet(Where where, const std::string& name, const std::function<void(int)>& client,
-          const std::function<void(int)>& server);
+          const std::function<void(int)>& server, int type = SOCK_STREAM);
 
 }  // namespace conformance
