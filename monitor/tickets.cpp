@@ -155,8 +155,10 @@ void Tickets::complete(const PairKey& key, int fd) {
 void Tickets::introduce(Client& reader) {
   if (regions_.empty()) return;
   std::vector<PairKey> keys = pairs_.read_by(reader.domain);
-  for (auto& [number, region] : regions_)
+  for (auto& [number, region] : regions_) {
     if (std::count(keys.begin(), keys.end(), region.key) != 0) tell(reader.domain, region.key.generation, number, region);
+    if (region.is_own()) tell_readers(number, region);
+  }
 }
 
 // The key of the passing regions of the other side. A process is its own peer with two generations.

@@ -50,6 +50,8 @@ bool is_passable(TcpSocket& s) {
   if (s.is_unix()) return false;  // its ancillary data would stay behind
   Pair& p = *s.pair;
   if (p.gone || s.dead || s.polite || (s.shared && s.others_hold())) return false;
+  // A child that has the other end of what was between us alone: nobody would tell it where this one goes.
+  if (p.twin != nullptr && !s.followed && (s.theirs == nullptr || s.others_hold(*s.theirs))) return false;
   if (p.pass != nullptr && !p.pass->is_usable()) p.pass = nullptr;  // its memory stays for those in it
   if (p.pass == nullptr) p.pass = PassRegion::create(p);
   return p.pass != nullptr && s.move_to(*p.pass);

@@ -174,7 +174,9 @@ void Peers::peer_region_of_others(const ReceivedPacket& r, DomainId reader) {
 // The peer's side of some connections has been passed: it goes on in another region.
 void Peers::extend_pairs(ReceivedPacket& r, DomainId reader) {
   each([&](Pair& p) {
-    if (p.writer() != reader || p.peer() != r.packet.domain || p.generation() != r.packet.value || p.twin != nullptr) return;
+    // Between a process and itself: it knows, but children that it has forked do not.
+    bool knows = p.twin != nullptr && !p.inherited;
+    if (p.writer() != reader || p.peer() != r.packet.domain || p.generation() != r.packet.value || knows) return;
     RaisedLimit raised;
     int bell = move_high(libc.fcntl(r.fds[1], F_DUPFD_CLOEXEC, 0));
     if (bell < 0) return;

@@ -651,9 +651,9 @@ int TcpSocket::dissolve(uint32_t& released) {
   return 0;
 }
 
-bool TcpSocket::others_hold() const {
+bool TcpSocket::others_hold(const Slot& side) const {
   const Directory* d = coordinator.directory();
-  for (Shared<DomainId>& h : mine->holders) {
+  for (const Shared<DomainId>& h : side.holders) {
     DomainId holder = h.load(std::memory_order_acquire);
     if (holder != kNobody && holder != coordinator.self() && d->is_alive(holder)) return true;
   }

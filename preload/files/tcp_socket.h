@@ -147,7 +147,8 @@ class TcpSocket : public File {
   }
   bool unmet_has_news() const;
   void coordinator_is_back();  // what was in flight under the one before is lost
-  bool others_hold() const;
+  bool others_hold() const { return others_hold(*mine); }
+  bool others_hold(const shm::Slot& side) const;
 
   // ---- listening
   int listen(int fd, int backlog);

@@ -10,6 +10,7 @@
 #include "epoll_set.h"
 #include "harness.h"
 #include "peer.h"
+#include "raw_calls.h"
 #include "sockets.h"
 
 using namespace conformance;
@@ -153,6 +154,45 @@ TEST_EVERYWHERE("a passed connection is passed on") {
     CHECK_EQ(peer.receive(1), "");
   }
   relay.end();
+}
+
+// Takes a connection and echoes past libc: to the sender it has no shim.
+PROGRAM(echo_past_libc) {
+  int channel = std::stoi(args[0]);
+  say_ready(channel);
+  char control[CMSG_SPACE(sizeof(int))], byte;
+  iovec one{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &one;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK_EQ(raw_call(SYS_recvmsg, channel, long(&message), 0), 1);
+  int fd;
+  memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+  char bytes[100];
+  for (long n; (n = raw_read(fd, bytes, sizeof bytes)) > 0;) CHECK_EQ(raw_write(fd, bytes, size_t(n)), n);
+  return 0;
+}
+
+TEST("one end of a connection is passed after a stranger got the other") {
+  Listener listener = make_listener();
+  auto [client, server] = make_pair(listener);
+  Taker taker("echo_past_libc");
+  pass(taker.channel.mine, {server});
+  CHECK_OK(close(server));
+  write_all(client, "before");
+  CHECK_EQ(read_exactly(client, 6), "before");
+  Channel channel;
+  pass(channel.mine, {client});
+  CHECK_OK(close(client));
+  client = take(channel.theirs)[0];
+  write_all(client, "hello");
+  CHECK_EQ(read_exactly(client, 5), "hello");
+  CHECK_OK(shutdown(client, SHUT_WR));
+  CHECK_EQ(read_to_end(client), "");
+  CHECK_OK(close(client));
+  taker.end();
 }
 
 TEST("both ends of a connection are passed") {
