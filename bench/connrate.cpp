@@ -56,6 +56,7 @@ class Client {
 
 void run_client(const Options& options) {
   Client client(options);
+  bench::await_start(options);
   client.connections_per_second(options.seconds / 10);
   const double rate = client.connections_per_second(options.seconds);
   bench::print_figures({{"connections_per_s", rate}}, options.json);

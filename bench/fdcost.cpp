@@ -100,6 +100,7 @@ int main(int argc, char** argv) {
   const Options options = bench::parse_options(argc, argv);
   const Connection kept_open = connect_to_self();
   Descriptors descriptors;
+  bench::await_start(options);
   descriptors.measure(options.seconds / 80);
   bench::print_figures(descriptors.measure(options.seconds / 8), options.json);
 }

@@ -78,6 +78,7 @@ class Sender {
 void run_client(const Options& options) {
   Sender sender(options, options.size_bytes);
   uint64_t elapsed_ns = 0;
+  bench::await_start(options);
   sender.send_for(options.seconds / 10, &elapsed_ns);
   const uint64_t messages = sender.send_for(options.seconds, &elapsed_ns);
   const double per_second = static_cast<double>(messages) * 1e9 / static_cast<double>(elapsed_ns);

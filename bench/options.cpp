@@ -2,7 +2,9 @@
 
 #include <getopt.h>
 #include <sched.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 
@@ -13,8 +15,8 @@ namespace {
 
 constexpr char kUsage[] =
     "usage: %s --server [--port=N] [--port-file=F] [--path=F] [--cpu=N] [--epoll]\n"
-    "       %s --client --port=N|--path=F [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--json]\n"
-    "       pipes [--cpu=N] [--peer-cpu=N] [--seconds=S] [--size=BYTES] [--oneway] [--socketpair] [--json]\n";
+    "       %s --client --port=N|--path=F [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--wait] [--json]\n"
+    "       pipes [--cpu=N] [--peer-cpu=N] [--seconds=S] [--size=BYTES] [--oneway] [--socketpair] [--wait] [--json]\n";
 
 constexpr option kOptions[] = {
     {"server", no_argument, nullptr, 's'},
@@ -29,6 +31,7 @@ constexpr option kOptions[] = {
     {"size", required_argument, nullptr, 'n'},
     {"oneway", no_argument, nullptr, 'o'},
     {"socketpair", no_argument, nullptr, 'y'},
+    {"wait", no_argument, nullptr, 'w'},
     {"peer-cpu", required_argument, nullptr, 'v'},
     {"help", no_argument, nullptr, 'h'},
     {nullptr, 0, nullptr, 0},
@@ -54,6 +57,17 @@ void pin_to(int cpu) {
   CPU_ZERO(&cpus);
   CPU_SET(cpu, &cpus);
   if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) die("sched_setaffinity");
+}
+
+void await_start(const Options& options) {
+  if (!options.wait) return;
+  std::puts("ready");
+  std::fflush(stdout);
+  char byte;
+  ssize_t got;
+  do got = read(STDIN_FILENO, &byte, 1);
+  while (got > 0 || (got < 0 && errno == EINTR));
+  if (got < 0) die("standard input");
 }
 
 Options parse_options(int argc, char** argv) {
@@ -95,6 +109,9 @@ Options parse_options(int argc, char** argv) {
         break;
       case 'y':
         options.socketpair = true;
+        break;
+      case 'w':
+        options.wait = true;
         break;
       case 'v':
         options.peer_cpu = static_cast<int>(number(optarg, argv[0]));

@@ -13,6 +13,7 @@ struct Options {
   bool json = false;      // one line of JSON, else one line of text
   uint16_t port = 0;      // server: 0 picks a free one
   std::string port_file;  // server: where to say which one
+  bool wait = false;      // client, pipes: see await_start()
   bool oneway = false;      // pipes: one way only
   bool socketpair = false;  // pipes: a socket pair instead
   int peer_cpu = -1;      // pipes: the child's
@@ -27,5 +28,9 @@ Options parse_options(int argc, char** argv);
 
 // -1: does nothing.
 void pin_to(int cpu);
+
+// With --wait: says `ready`, and returns when the standard input ends. So whoever started several of these
+// programs lets them all begin at the same time.
+void await_start(const Options& options);
 
 }  // namespace bench

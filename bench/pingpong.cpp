@@ -1,4 +1,5 @@
-// Round trips of --size bytes over one connection: the client sends, the server sends back.
+// Round trips of --size bytes over one connection: the client sends a message, the server sends it
+// back once it has all of it (so that neither waits for the other to read, however long it is).
 // With --epoll both sides wait in epoll_wait() with non-blocking sockets, as nginx and redis
 // do; otherwise they block in recv(). A round trip includes one read of the clock.
 
@@ -18,8 +19,6 @@ namespace {
 
 using bench::Options;
 using bench::Socket;
-
-constexpr size_t kBufferBytes = 64 * 1024;
 
 // A level-triggered epoll set of sockets that wait for input.
 class EpollSet {
@@ -47,28 +46,36 @@ class EpollSet {
   Socket epoll_;
 };
 
-void serve_blocking(const Socket& listener) {
-  std::vector<char> buffer(kBufferBytes);
+void serve_blocking(const Socket& listener, size_t size_bytes) {
+  std::vector<char> message(size_bytes);
   for (;;) {
     const Socket peer = bench::accept_from(listener);
-    while (const size_t received = peer.receive_some(buffer.data(), buffer.size())) {
-      peer.send_all(buffer.data(), received);
-    }
+    while (peer.receive_message(message.data(), message.size())) peer.send_all(message.data(), message.size());
   }
 }
 
-// False once the peer has closed.
-bool echo_ready_bytes(const Socket& peer, std::vector<char>& buffer) {
+// A client of the server that waits with epoll, and what has come of its message.
+struct Peer {
+  Socket socket;
+  std::vector<char> message;
   size_t received = 0;
-  if (!peer.try_receive_some(buffer.data(), buffer.size(), &received)) return true;
+};
+
+// False once the peer has closed.
+bool echo_ready_bytes(Peer& peer) {
+  size_t received = 0;
+  char* next = peer.message.data() + peer.received;
+  if (!peer.socket.try_receive_some(next, peer.message.size() - peer.received, &received)) return true;
   if (received == 0) return false;
-  peer.send_all(buffer.data(), received);
+  peer.received += received;
+  if (peer.received < peer.message.size()) return true;
+  peer.socket.send_all(peer.message.data(), peer.message.size());
+  peer.received = 0;
   return true;
 }
 
-void serve_with_epoll(const Socket& listener) {
-  std::vector<char> buffer(kBufferBytes);
-  std::map<int, Socket> peers;
+void serve_with_epoll(const Socket& listener, size_t size_bytes) {
+  std::map<int, Peer> peers;
   EpollSet set;
   set.add(listener);
   for (;;) {
@@ -78,8 +85,8 @@ void serve_with_epoll(const Socket& listener) {
         peer.set_non_blocking();
         set.add(peer);
         const int peer_fd = peer.fd();
-        peers.emplace(peer_fd, std::move(peer));
-      } else if (!echo_ready_bytes(peers.at(fd), buffer)) {
+        peers.emplace(peer_fd, Peer{std::move(peer), std::vector<char>(size_bytes)});
+      } else if (!echo_ready_bytes(peers.at(fd))) {
         peers.erase(fd);
       }
     });
@@ -131,6 +138,7 @@ void run_client(const Options& options) {
     }
   };
 
+  bench::await_start(options);
   time_round_trips(options.seconds / 10, round_trip);
   std::vector<uint32_t> samples_ns = time_round_trips(options.seconds, round_trip);
   double total_ns = 0;
@@ -152,5 +160,5 @@ int main(int argc, char** argv) {
     return 0;
   }
   const Socket listener = bench::listen_on(options);
-  options.epoll ? serve_with_epoll(listener) : serve_blocking(listener);
+  options.epoll ? serve_with_epoll(listener, options.size_bytes) : serve_blocking(listener, options.size_bytes);
 }

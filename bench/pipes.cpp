@@ -1,6 +1,6 @@
 // Two processes and two pipes (or, with --socketpair, one AF_UNIX stream socket pair): the parent
 // writes messages of --size bytes, the child reads. With --oneway as fast as the pipe takes them, and
-// the child says at the end how many bytes came; else each is sent back before the next goes.
+// the child says at the end how many bytes came; else each is sent back, once it is there, before the next goes.
 
 #include <fcntl.h>
 #include <sched.h>
@@ -66,27 +66,34 @@ size_t read_some(int fd, void* bytes, size_t size) {
   return static_cast<size_t>(n);
 }
 
-void read_all(int fd, void* bytes, size_t size) {
+// False if the other side ended before.
+bool read_message(int fd, void* bytes, size_t size) {
   for (auto* at = static_cast<char*>(bytes); size > 0;) {
     const size_t n = read_some(fd, at, size);
-    if (n == 0) bench::die("the other side ended");
+    if (n == 0) return false;
     at += n;
     size -= n;
   }
+  return true;
+}
+
+void read_all(int fd, void* bytes, size_t size) {
+  if (!read_message(fd, bytes, size)) bench::die("the other side ended");
 }
 
 // The child. A message whose last byte is kSync asks how many bytes came.
 constexpr char kData = 'd';
 constexpr char kSync = 's';
 
-void serve(const Ends& ends, bool oneway) {
+void send_back(const Ends& ends, size_t size_bytes) {
+  std::vector<char> message(size_bytes);
+  while (read_message(ends.in, message.data(), message.size())) write_all(ends.out, message.data(), message.size());
+}
+
+void count(const Ends& ends) {
   std::vector<char> buffer(kReadBytes);
   uint64_t bytes = 0;
   while (const size_t n = read_some(ends.in, buffer.data(), buffer.size())) {
-    if (!oneway) {
-      write_all(ends.out, buffer.data(), n);
-      continue;
-    }
     bytes += n;
     if (buffer[n - 1] != kSync) continue;
     write_all(ends.out, &bytes, sizeof bytes);
@@ -156,10 +163,11 @@ int main(int argc, char** argv) {
   if (child == 0) {
     close_ends(line.parent);
     bench::pin_to(options.peer_cpu);
-    serve(line.child, options.oneway);
+    options.oneway ? count(line.child) : send_back(line.child, options.size_bytes);
     _exit(0);
   }
   close_ends(line.child);
+  bench::await_start(options);
   options.oneway ? measure_one_way(options, line.parent) : measure_round_trips(options, line.parent);
   close_ends(line.parent);
   waitpid(child, nullptr, 0);

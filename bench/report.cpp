@@ -24,7 +24,7 @@ double quantile(std::vector<uint32_t>& samples, double fraction) {
 void print_figures(const std::vector<Figure>& figures, bool json) {
   const char* separator = json ? "{" : "";
   for (const Figure& figure : figures) {
-    std::printf(json ? "%s\"%s\": %.3f" : "%s%s %.3f", separator, figure.name.c_str(),
+    std::printf(json ? "%s\"%s\": %.9g" : "%s%s %.3f", separator, figure.name.c_str(),
                 figure.value);
     separator = json ? ", " : "  ";
   }

@@ -109,17 +109,21 @@ size_t Socket::receive_some(void* bytes, size_t size) const {
   return received;
 }
 
-void Socket::receive_all(void* bytes, size_t size) const {
+bool Socket::receive_message(void* bytes, size_t size) const {
   char* next = static_cast<char*>(bytes);
   while (size > 0) {
     const size_t received = receive_some(next, size);
-    if (received == 0) {
-      errno = ECONNRESET;
-      die("recv");
-    }
+    if (received == 0) return false;
     next += received;
     size -= received;
   }
+  return true;
+}
+
+void Socket::receive_all(void* bytes, size_t size) const {
+  if (receive_message(bytes, size)) return;
+  errno = ECONNRESET;
+  die("recv");
 }
 
 Socket listen_on(uint16_t port, const std::string& port_file, uint32_t address) {

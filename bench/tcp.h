@@ -35,6 +35,8 @@ class Socket {
   // Returns 0 at the end of the stream, also after a reset: the peer may be killed at any time.
   size_t receive_some(void* bytes, size_t size) const;
   void receive_all(void* bytes, size_t size) const;
+  // Like it, but false if the stream ends before.
+  bool receive_message(void* bytes, size_t size) const;
   // Of a non-blocking socket: false if there is nothing to receive now.
   bool try_receive_some(void* bytes, size_t size, size_t* received) const;
 

@@ -3,18 +3,18 @@
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
-from coordinator import Coordinator, SluiceBuild, counted_between
-from processes import (Failure, Program, accepts_connections, contained, free_port,
-                       two_cores)
+from coordinator import SluiceBuild
+from processes import Program, accepts_connections, contained, free_port, two_cores
+from rounds import Ratio, median
 from servers import SERVERS
+from ways import WAYS
 
-WAYS = ["kernel", "divided", "shared"]
-TITLES = {"kernel": "kernel", "divided": "Sluice, divided", "shared": "Sluice, shared"}
+DEFAULT_WAYS = ["kernel", "divided", "shared"]
+TITLES = {name: way.title for name, way in WAYS.items()}
 COLUMNS = "{:<17} {:<16} {:>11} {:>8} {:>9} {:>7} {:>13} {:>11}"
 
 
@@ -31,15 +31,13 @@ class Cell:
         self.fallbacks.append(fallbacks)
 
     def median(self, figure):
-        return statistics.median(getattr(load, figure) for load in self.loads)
+        return median(self.rounds(figure))
+
+    def rounds(self, figure):
+        return [getattr(load, figure) for load in self.loads]
 
     def ratio(self, kernel):
-        return self.median("requests_per_s") / kernel.median("requests_per_s")
-
-    def spread(self, kernel):
-        ratios = [ours.requests_per_s / theirs.requests_per_s
-                  for ours, theirs in zip(self.loads, kernel.loads)]
-        return min(ratios), max(ratios)
+        return Ratio(self.rounds("requests_per_s"), kernel.rounds("requests_per_s"))
 
     def problems(self):
         """Why these figures are not what they seem; a line each."""
@@ -47,7 +45,7 @@ class Cell:
         for load in self.loads:
             if load.errors:
                 yield f"{where}: {load.errors}"
-        if self.way != "kernel" and min(self.accelerated) < self.connections:
+        if self.way in ("divided", "shared") and min(self.accelerated) < self.connections:
             yield (f"{where}: only {min(self.accelerated)} accelerated; "
                    f"on the kernel: {self.fallbacks}")
 
@@ -59,6 +57,16 @@ def running_server(server, variant, launcher, directory, cpu, user):
     with Program(argv, os.path.join(directory, "server.log"), cpu) as program:
         program.wait_until(lambda: accepts_connections(port), f"port {port} does not answer")
         yield port
+
+
+def loads(server, variant, way, directory, connections, seconds, cpus, user):
+    """Yields for each number of connections the load, and the connections that were accelerated."""
+    load_cpu, server_cpu = cpus
+    with running_server(server, variant, way.launcher(), directory, server_cpu, user) as port:
+        for number in connections:
+            way.begin_counting()
+            load = server.load(way.launcher(), directory, port, number, seconds, load_cpu)
+            yield load, way.counted()
 
 
 class Comparison:
@@ -80,25 +88,14 @@ class Comparison:
                 for variant in self.server.variants:
                     self._measure_way(way, variant)
 
-    def _measure_way(self, way, variant):
-        with ExitStack() as stack:
-            directory = stack.enter_context(tempfile.TemporaryDirectory())
+    def _measure_way(self, name, variant):
+        with (tempfile.TemporaryDirectory() as directory,
+              WAYS[name](self.build, directory, self.coordinator_options) as way):
             os.chmod(directory, 0o755)
-            coordinator, launcher = None, []
-            if way != "kernel":
-                coordinator = stack.enter_context(
-                    Coordinator(self.build, directory,
-                                [f"--queues={way}", *self.coordinator_options]))
-                launcher = coordinator.launcher()
-            port = stack.enter_context(running_server(
-                self.server, variant, launcher, directory, self.server_cpu, self.options.user))
-            for connections in self.options.connections:
-                before = coordinator.status() if coordinator else None
-                load = self.server.load(launcher, directory, port, connections,
-                                        self.options.seconds, self.load_cpu)
-                counted = (counted_between(before, coordinator.status()) if coordinator
-                           else (0, {}))
-                self.cells[way, variant, connections].add(load, *counted)
+            measured = loads(self.server, variant, way, directory, self.options.connections,
+                             self.options.seconds, (self.load_cpu, self.server_cpu), self.options.user)
+            for connections, (load, counted) in zip(self.options.connections, measured):
+                self.cells[name, variant, connections].add(load, *counted)
 
     def kernel_cell(self, cell):
         return self.cells.get(("kernel", cell.variant, cell.connections))
@@ -121,13 +118,13 @@ class Comparison:
         kernel = self.kernel_cell(cell)
         ratio, spread = "", ""
         if kernel and cell is not kernel:
-            ratio = f"{cell.ratio(kernel):.2f}"
-            spread = "({:.2f}-{:.2f})".format(*cell.spread(kernel))
+            compared = cell.ratio(kernel)
+            ratio, spread = f"{compared.value:.2f}", f"({compared.low:.2f}-{compared.high:.2f})"
         return COLUMNS.format(
             f"{cell.variant} {cell.connections:>3}".strip(), TITLES[cell.way],
             f"{cell.median('requests_per_s'):,.0f}", f"{cell.median('p50_us'):.1f}",
             f"{cell.median('p99_us'):.1f}", ratio, spread,
-            "-" if cell.way == "kernel" else min(cell.accelerated))
+            min(cell.accelerated) if cell.way in ("divided", "shared") else "-")
 
     def problems(self):
         return [problem for cell in self.cells.values() for problem in cell.problems()]
@@ -144,10 +141,10 @@ class Comparison:
                    "accelerated": cell.accelerated, "fallbacks": cell.fallbacks}
         for figure in ("requests_per_s", "p50_us", "p99_us"):
             figures[figure] = cell.median(figure)
-            figures[f"{figure}_rounds"] = [getattr(load, figure) for load in cell.loads]
+            figures[f"{figure}_rounds"] = cell.rounds(figure)
         if kernel and cell is not kernel:
-            figures["ratio"] = cell.ratio(kernel)
-            figures["ratio_spread"] = cell.spread(kernel)
+            ratio = cell.ratio(kernel)
+            figures["ratio"], figures["ratio_spread"] = ratio.value, (ratio.low, ratio.high)
         return figures
 
 
@@ -175,7 +172,7 @@ def parse_options():
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--seconds", type=positive, default=3)
     parser.add_argument("--connections", type=connection_list, default=[1, 16, 64])
-    parser.add_argument("--ways", type=way_list, default=WAYS)
+    parser.add_argument("--ways", type=way_list, default=DEFAULT_WAYS)
     parser.add_argument("--user")
     parser.add_argument("--build", required=True)
     parser.add_argument("--json")

@@ -7,13 +7,18 @@ from processes import Failure, Program, output_of
 
 
 class SluiceBuild:
-    """Where the programs of a build directory are."""
+    """Where the programs of a build directory are, or of an installation."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, sluiced=None, library=None, programs=None):
         self.directory = directory
-        self.sluice = os.path.join(directory, "monitor", "sluice")
-        self.sluiced = os.path.join(directory, "monitor", "sluiced")
-        self.library = os.path.join(directory, "preload", "libsluice.so")
+        self.sluiced = sluiced or os.path.join(directory, "monitor", "sluiced")
+        self.sluice = os.path.join(os.path.dirname(self.sluiced), "sluice")
+        self.library = library or os.path.join(directory, "preload", "libsluice.so")
+        self.programs = programs or os.path.join(directory, "bench")
+
+    @classmethod
+    def of_parts(cls, sluiced, library, programs):
+        return cls(os.path.dirname(os.path.dirname(sluiced)), sluiced, library, programs)
 
     def require(self):
         for path in (self.sluice, self.sluiced, self.library):

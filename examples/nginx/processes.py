@@ -22,11 +22,12 @@ class Failure(Exception):
 
 # ---- the end of everything -----------------------------------------------------------------
 
-def contained(name, main):
+def contained(name, main, grace_seconds=0):
     """Runs main() in a process of its own, and returns the status to exit with.
 
-    Whatever ends it, no process and no temporary file of it is left. What it runs has nothing
-    worth saving, so a signal that asks us to end simply kills all of it.
+    Whatever ends it, no process and no temporary file of it is left. A signal that asks us to end
+    simply kills all of it; or, if main() has something worth saving and is given some seconds for
+    that, raises KeyboardInterrupt there first.
     """
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
@@ -36,18 +37,27 @@ def contained(name, main):
         child = os.fork()
         if child == 0:
             tempfile.tempdir = directory
-            run_to_the_end(main)
-        caught = kill_on_signals(child)
+            run_to_the_end(main, grace_seconds > 0)
+        caught = end_on_signals(child, grace_seconds)
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
         _, status = os.waitpid(child, 0)
+        signal.alarm(0)
         end_descendants()
     return 128 + caught[0] if caught else os.waitstatus_to_exitcode(status)
 
 
-def run_to_the_end(main):
+def interrupt(number, frame):
+    for again in END_SIGNALS:
+        signal.signal(again, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run_to_the_end(main, is_interruptible):
     """In the child: main(), and no return."""
     status = 1
+    for number in END_SIGNALS if is_interruptible else ():
+        signal.signal(number, interrupt)
     try:
         os.setpgid(0, 0)  # the terminal's signals come through the parent
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -58,21 +68,24 @@ def run_to_the_end(main):
         print(f"run: {failure}", file=sys.stderr, flush=True)
     except SystemExit as end:
         status = end.code or 0
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def kill_on_signals(child):
+def end_on_signals(child, grace_seconds):
     """Returns the list into which those come that have been caught."""
     caught = []
 
-    def kill(number, frame):
+    def end(number, frame):
+        os.kill(child, signal.SIGKILL if caught or grace_seconds == 0 else number)
+        signal.alarm(grace_seconds)
         caught.append(number)
-        os.kill(child, signal.SIGKILL)
-    for number in END_SIGNALS:
-        signal.signal(number, kill)
+    for number in (*END_SIGNALS, signal.SIGALRM):
+        signal.signal(number, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
     return caught
 
@@ -137,11 +150,11 @@ def accepts_connections(port):
 
 
 def child_setup(cpu):
-    """What a child does before exec: it ends with this process, and stays on its CPU."""
+    """What a child does before exec: it ends with this process, and stays on its CPU, or several."""
     def setup():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if cpu is not None:
-            os.sched_setaffinity(0, {cpu})
+            os.sched_setaffinity(0, cpu if isinstance(cpu, set) else {cpu})
     return setup
 
 
