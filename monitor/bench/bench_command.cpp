@@ -2,12 +2,22 @@
 
 #include <stdio.h>
 
+#include "monitor/bench/bench_limits.h"
 #include "monitor/bench/bench_requests.h"
 
 namespace sluice::monitor::bench {
 namespace {
 
-constexpr uint32_t kMostClients = 10000, kMostDepth = 64;
+constexpr uint32_t kMostClients = 10000, kMostDepth = 64, kMostBytes = 64 << 20;
+
+// 12, 4K or 2M; 0 if it is none of these.
+uint32_t number_in(std::string word) {
+  uint64_t unit = word.ends_with('K') ? 1 << 10 : word.ends_with('M') ? 1 << 20 : 1;
+  if (unit != 1) word.pop_back();
+  if (word.empty() || word.size() > 9 || word.find_first_not_of("0123456789") != std::string::npos) return 0;
+  uint64_t number = std::stoull(word) * unit;
+  return number <= UINT32_MAX ? uint32_t(number) : 0;
+}
 
 // "1,2,4,...,256": where three dots stand the number before them is doubled. Empty if it is no such list.
 std::vector<uint32_t> numbers_in(const std::string& text, uint32_t most) {
@@ -21,8 +31,7 @@ std::vector<uint32_t> numbers_in(const std::string& text, uint32_t most) {
       dots = true;
       continue;
     }
-    if (word.empty() || word.size() > 9 || word.find_first_not_of("0123456789") != std::string::npos) return {};
-    uint32_t number = uint32_t(std::stoul(word));
+    uint32_t number = number_in(word);
     if (number == 0 || number > most || (dots && number < numbers.back())) return {};
     while (dots && numbers.back() * 2 < number) numbers.push_back(numbers.back() * 2);
     dots = false;
@@ -44,14 +53,33 @@ CLI::Validator list_up_to(uint32_t most) {
 struct BenchCommand::Parsed {
   RequestsOptions requests;
   std::string clients = "1,2,4,8", depths = "1";
+  LimitsOptions limits;
+  std::string sizes = "1,8,64,512,4K,32K,256K,2M,16M";
 };
 
 BenchCommand::BenchCommand(CLI::App& app) : parsed_(std::make_unique<Parsed>()) {
+  bench_ = app.add_subcommand("bench", "measure the coordinator on this machine");
+  bench_->require_subcommand(1);
+  add_requests();
+  add_limits();
+}
+
+void BenchCommand::add_limits() {
+  LimitsOptions& o = parsed_->limits;
+  limits_ = bench_->add_subcommand("limits", "what the machine itself can do: a cache line to and fro, a plain ring, memcpy");
+  limits_->add_option("--sizes", parsed_->sizes, "of messages in bytes, a list; K and M are 1024 and its square")
+      ->check(list_up_to(kMostBytes))
+      ->capture_default_str();
+  limits_->add_option("--cpu", o.cpu, "of the one who sends; default: any");
+  limits_->add_option("--peer-cpu", o.peer_cpu, "of the one who receives; default: any");
+  limits_->add_option("--seconds", o.seconds, "of one measurement")->check(CLI::Range(0.001, 3600.0))->capture_default_str();
+  limits_->add_option("--json", o.json, "write an array of rows to this file; - for standard output, instead of the table");
+}
+
+void BenchCommand::add_requests() {
   RequestsOptions& o = parsed_->requests;
   o.queues = {"divided", "shared"};
   o.poll = "busy";
-  bench_ = app.add_subcommand("bench", "measure the coordinator on this machine");
-  bench_->require_subcommand(1);
   requests_ = bench_->add_subcommand("requests", "requests/s and round trips at the coordinator, and what they cost");
   requests_->add_option("--queues", o.queues, "kinds of queue to compare, in alternating rounds")
       ->delimiter(',')
@@ -86,6 +114,11 @@ BenchCommand::~BenchCommand() = default;
 bool BenchCommand::is_wanted() const { return bench_->parsed(); }
 
 int BenchCommand::run() const {
+  if (limits_->parsed()) {
+    LimitsOptions o = parsed_->limits;
+    for (uint32_t size : numbers_in(parsed_->sizes, kMostBytes)) o.sizes_bytes.push_back(size);
+    return bench_limits(o);
+  }
   RequestsOptions o = parsed_->requests;
   o.clients = numbers_in(parsed_->clients, kMostClients);
   o.depths = numbers_in(parsed_->depths, kMostDepth);

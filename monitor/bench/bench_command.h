@@ -15,9 +15,12 @@ class BenchCommand {
 
  private:
   struct Parsed;
+  void add_requests();
+  void add_limits();
   std::unique_ptr<Parsed> parsed_;
   CLI::App* bench_;
   CLI::App* requests_;
+  CLI::App* limits_;
 };
 
 }  // namespace sluice::monitor::bench

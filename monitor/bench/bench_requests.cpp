@@ -1,22 +1,20 @@
 #include "monitor/bench/bench_requests.h"
 
-#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "monitor/bench/measured_daemon.h"
 #include "monitor/bench/raw_limits.h"
 #include "monitor/bench/request_load.h"
+#include "monitor/bench/rows.h"
 #include "monitor/coordinator_link.h"
 
 namespace sluice::monitor::bench {
@@ -154,17 +152,6 @@ void print(const Row& r) {
   fflush(stdout);
 }
 
-int write_json(const RequestsOptions& o, const nlohmann::json& rows) {
-  if (o.json.empty()) return 0;
-  std::string text = rows.dump(1) + "\n";
-  if (o.json == "-") return fputs(text.c_str(), stdout) < 0;
-  std::ofstream file(o.json);
-  file << text << std::flush;
-  if (file) return 0;
-  fprintf(stderr, "sluice: %s: %s\n", o.json.c_str(), strerror(errno));
-  return 1;
-}
-
 void warn_of_load() {
   double load[1];
   int cpus = int(sysconf(_SC_NPROCESSORS_ONLN));
@@ -216,7 +203,7 @@ int bench_requests(const RequestsOptions& given) {
     }
     if (interrupted) break;  // what was measured so far is told
   }
-  int status = write_json(o, rows);
+  int status = write_rows(o.json, rows);
   return interrupted ? 130 : status;
 }
 

@@ -75,4 +75,27 @@ class Requests(Commands):
         self.assertEqual(glob.glob(os.path.join(self.directory, "sluice-bench.*")), [])
 
 
+class Limits(Commands):
+    def test_each_size_has_a_row(self):
+        status, out, err = self.call(self.build.sluice, "bench", "limits", "--sizes=1,2,...,8,64K", "--seconds=0.01", "--json=-")
+        self.assertEqual((status, err), (0, ""))
+        rows = json.loads(out)
+        self.assertEqual([row["size"] for row in rows], [1, 2, 4, 8, 65536])
+        for row in rows:
+            for figure in ("line_round_trip_us", "ring_messages_per_s", "copy_gb_per_s"):
+                self.assertGreater(row[figure], 0, row)
+
+    def test_two_that_share_a_cpu_take_turns(self):
+        cpu = min(os.sched_getaffinity(0))
+        status, out, _ = self.call(self.build.sluice, "bench", "limits", "--sizes=8", "--seconds=0.01", f"--cpu={cpu}",
+                                   f"--peer-cpu={cpu}")
+        self.assertEqual((status, out.count("\n")), (0, 2))
+
+    def test_wrong_usage_is_one_line_and_status_2(self):
+        for options in (["--sizes=0"], ["--sizes=1G"], ["--sizes=128M"], ["--sizes=K"], ["--seconds=0"]):
+            status, out, err = self.call(self.build.sluice, "bench", "limits", *options)
+            self.assertEqual((status, out), (2, ""), options)
+            self.one_line(err, "--")
+
+
 main()

@@ -47,6 +47,7 @@ HELP = {
     ("sluice", "audit"): ["--dir", "--json"],
     ("sluice", "bench", "requests"): ["--queues", "--clients", "--active", "--depth", "--rate", "--flooders", "--poll",
                                       "--seconds", "--rounds", "--json"],
+    ("sluice", "bench", "limits"): ["--sizes", "--cpu", "--peer-cpu", "--seconds", "--json"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
                    "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
 }
