@@ -77,6 +77,11 @@ class Coordinator:
         except ValueError:
             raise Failure(f"sluice status printed no JSON: {output[:80]!r}") from None
 
+    def cpu_seconds(self):
+        """That it has used so far; proc(5), schedstat."""
+        with open(f"/proc/{self._program.pid}/schedstat") as file:
+            return int(file.read().split()[0]) / 1e9
+
     def _dir_option(self):
         return f"--dir={self._run_dir}"
 

@@ -20,6 +20,10 @@ class Failure(Exception):
     """Something did not run; says what in one line."""
 
 
+class Unavailable(Failure):
+    """Something that this machine, build or user does not have; says what, or why."""
+
+
 # ---- the end of everything -----------------------------------------------------------------
 
 def contained(name, main, grace_seconds=0):
@@ -175,6 +179,10 @@ class Program:
 
     def __exit__(self, *exception):
         self.stop()
+
+    @property
+    def pid(self):
+        return self._popen.pid
 
     def wait_until(self, condition, what):
         """Fails at once, with the program's last words, if it ends meanwhile."""

@@ -7,7 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from processes import Failure, output_of
+from processes import Failure, Unavailable, output_of
 
 NGINX_CONF = """\
 {user}
@@ -47,7 +47,7 @@ class Load:
 def find_program(name):
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
-        raise Failure(f"{name} is not installed")
+        raise Unavailable(f"{name} is not installed")
     return path
 
 
