@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 
 namespace sluice::monitor {
 namespace {
@@ -21,21 +23,41 @@ std::string first_accessible(std::initializer_list<fs::path> paths, int access_m
   return {};
 }
 
-// From bindir to libdir, so that a tree that was moved or staged (DESTDIR) works as well.
-fs::path installed_library_folder() {
-  const fs::path prefix = SLUICE_PREFIX, libdir = prefix / SLUICE_LIBDIR;
-  return own_folder() / libdir.lexically_relative(prefix / SLUICE_BINDIR);
+// From bindir to another folder, so that a tree that was moved or staged (DESTDIR) works as well.
+fs::path installed_folder(const char* folder) {
+  const fs::path prefix = SLUICE_PREFIX;
+  return own_folder() / (prefix / folder).lexically_relative(prefix / SLUICE_BINDIR);
+}
+
+// Empty if this is no build directory.
+fs::path source_folder() {
+  std::ifstream file(own_folder() / ".." / "meson-info" / "meson-info.json");
+  auto info = nlohmann::json::parse(file, nullptr, false);
+  nlohmann::json::json_pointer source("/directories/source");
+  return info.is_object() ? fs::path(info.value(source, "")) : fs::path();
 }
 
 }  // namespace
 
 std::string find_library() {
   const char* name = "libsluice.so";
-  return first_accessible({own_folder() / ".." / "preload" / name, installed_library_folder() / name,
+  return first_accessible({own_folder() / ".." / "preload" / name, installed_folder(SLUICE_LIBDIR) / name,
                            fs::path(SLUICE_PREFIX) / SLUICE_LIBDIR / name},
                           R_OK);
 }
 
 std::string find_daemon() { return first_accessible({own_folder() / "sluiced"}, X_OK); }
+
+std::string find_bench_programs() {
+  fs::path folder = first_accessible({own_folder() / ".." / "bench" / "pingpong",
+                                      installed_folder(SLUICE_BENCHDIR) / "pingpong"},
+                                     X_OK);
+  return folder.parent_path().string();
+}
+
+std::string find_bench_script() {
+  const char* name = "sluice-bench";
+  return first_accessible({source_folder() / "bench" / name, installed_folder(SLUICE_BENCHDIR) / name}, R_OK);
+}
 
 }  // namespace sluice::monitor

@@ -4,6 +4,7 @@
 
 #include "monitor/bench/bench_limits.h"
 #include "monitor/bench/bench_requests.h"
+#include "monitor/bench/script.h"
 
 namespace sluice::monitor::bench {
 namespace {
@@ -58,10 +59,14 @@ struct BenchCommand::Parsed {
 };
 
 BenchCommand::BenchCommand(CLI::App& app) : parsed_(std::make_unique<Parsed>()) {
-  bench_ = app.add_subcommand("bench", "measure the coordinator on this machine");
+  bench_ = app.add_subcommand("bench", "measure the coordinator and the connections on this machine");
   bench_->require_subcommand(1);
   add_requests();
   add_limits();
+  // What they are given is the script's, --help too.
+  for (const Script& script : kScripts)
+    scripts_.push_back(bench_->add_subcommand(script.name, script.what)->prefix_command());
+  for (CLI::App* script : scripts_) script->set_help_flag();
 }
 
 void BenchCommand::add_limits() {
@@ -114,6 +119,8 @@ BenchCommand::~BenchCommand() = default;
 bool BenchCommand::is_wanted() const { return bench_->parsed(); }
 
 int BenchCommand::run() const {
+  for (const CLI::App* script : scripts_)
+    if (script->parsed()) return run_script(script->get_name(), script->remaining());
   if (limits_->parsed()) {
     LimitsOptions o = parsed_->limits;
     for (uint32_t size : numbers_in(parsed_->sizes, kMostBytes)) o.sizes_bytes.push_back(size);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <vector>
 
 namespace sluice::monitor::bench {
 
@@ -21,6 +22,7 @@ class BenchCommand {
   CLI::App* bench_;
   CLI::App* requests_;
   CLI::App* limits_;
+  std::vector<CLI::App*> scripts_;
 };
 
 }  // namespace sluice::monitor::bench

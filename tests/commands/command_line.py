@@ -48,6 +48,8 @@ HELP = {
     ("sluice", "bench", "requests"): ["--queues", "--clients", "--active", "--depth", "--rate", "--flooders", "--poll",
                                       "--seconds", "--rounds", "--json"],
     ("sluice", "bench", "limits"): ["--sizes", "--cpu", "--peer-cpu", "--seconds", "--json"],
+    ("sluice", "bench", "ipc"): ["--kinds", "--sizes", "--measures", "--pairs", "--cores", "--ways", "--rounds", "--seconds",
+                                 "--json", "--poll", "--protect"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
                    "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
 }

@@ -33,7 +33,7 @@ class Commands(unittest.TestCase):
         # Files, not pipes: who inherits a pipe and lives on would keep us waiting.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             status = subprocess.run([str(word) for word in argv], env=env, stdout=out, stderr=err,
-                                    stdin=subprocess.DEVNULL, timeout=30, **more).returncode
+                                    stdin=subprocess.DEVNULL, **{"timeout": 30} | more).returncode
             out.seek(0)
             err.seek(0)
             return status, out.read(), err.read()

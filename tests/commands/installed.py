@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What `meson install` installs works where it is, and finds its own parts."""
+import json
 import os
 import shutil
 
@@ -21,6 +22,13 @@ class Installed(Commands):
         self.assertEqual((status, err), (0, ""))
         self.assertEqual(out.strip(), found["libsluice.so"])
         self.assertEqual(self.sluice("stop"), (0, "", ""))
+        self.benchmarks_run()
+
+    def benchmarks_run(self):
+        status, out, err = self.call(self.build.sluice, "bench", "ipc", "--kinds=pipe", "--sizes=8", "--ways=kernel,sluice",
+                                     "--rounds=1", "--seconds=0.02", "--json=-")
+        self.assertEqual(status, 0, err)
+        self.assertTrue(all(row["rounds"] == 1 for row in json.loads(out)), out)
 
     def test_without_a_library_the_command_runs_on_the_kernel(self):
         alone = os.path.join(self.directory, "bin", "sluice")

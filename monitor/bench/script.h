@@ -1,0 +1,22 @@
+// Those subcommands of `sluice bench` that run whole programs: a script makes them (bench/), because it also
+// runs other people's servers and draws. This program tells it where the parts of the installation are.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sluice::monitor::bench {
+
+struct Script {
+  const char* name;
+  const char* what;
+};
+
+constexpr Script kScripts[] = {
+    {"ipc", "round trips, messages/s and bandwidth over TCP, AF_UNIX and pipes: kernel against Sluice"},
+};
+
+// Does not return if the script could be started; else the exit status.
+int run_script(const std::string& name, const std::vector<std::string>& words);
+
+}  // namespace sluice::monitor::bench
