@@ -16,6 +16,7 @@ namespace {
 constexpr char kUsage[] =
     "usage: %s --server [--port=N] [--port-file=F] [--path=F] [--cpu=N] [--epoll]\n"
     "       %s --client --port=N|--path=F [--cpu=N] [--seconds=S] [--size=BYTES] [--epoll] [--wait] [--json]\n"
+    "       connrate: also --steps on both sides, and --acceptors=N\n"
     "       pipes [--cpu=N] [--peer-cpu=N] [--seconds=S] [--size=BYTES] [--oneway] [--socketpair] [--wait] [--json]\n";
 
 constexpr option kOptions[] = {
@@ -32,6 +33,8 @@ constexpr option kOptions[] = {
     {"oneway", no_argument, nullptr, 'o'},
     {"socketpair", no_argument, nullptr, 'y'},
     {"wait", no_argument, nullptr, 'w'},
+    {"steps", no_argument, nullptr, 'z'},
+    {"acceptors", required_argument, nullptr, 'a'},
     {"peer-cpu", required_argument, nullptr, 'v'},
     {"help", no_argument, nullptr, 'h'},
     {nullptr, 0, nullptr, 0},
@@ -113,6 +116,12 @@ Options parse_options(int argc, char** argv) {
       case 'w':
         options.wait = true;
         break;
+      case 'z':
+        options.steps = true;
+        break;
+      case 'a':
+        options.acceptors = static_cast<unsigned>(number(optarg, argv[0]));
+        break;
       case 'v':
         options.peer_cpu = static_cast<int>(number(optarg, argv[0]));
         break;
@@ -122,7 +131,7 @@ Options parse_options(int argc, char** argv) {
         exit_with_usage(argv[0], stderr, 2);
     }
   }
-  if (optind != argc || options.size_bytes == 0) exit_with_usage(argv[0], stderr, 2);
+  if (optind != argc || options.size_bytes == 0 || options.acceptors == 0) exit_with_usage(argv[0], stderr, 2);
   pin_to(options.cpu);
   return options;
 }

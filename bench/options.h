@@ -14,6 +14,8 @@ struct Options {
   uint16_t port = 0;      // server: 0 picks a free one
   std::string port_file;  // server: where to say which one
   bool wait = false;      // client, pipes: see await_start()
+  bool steps = false;     // connrate: time each step of a connection
+  unsigned acceptors = 1; // connrate, server: processes that accept
   bool oneway = false;      // pipes: one way only
   bool socketpair = false;  // pipes: a socket pair instead
   int peer_cpu = -1;      // pipes: the child's

@@ -12,7 +12,7 @@ from processes import Failure, Unavailable, output_of
 NGINX_CONF = """\
 {user}
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
 # nginx clears its environment: these two keep Sluice loaded in its workers.
@@ -70,18 +70,24 @@ def parsed(pattern, output):
 class Nginx:
     title = "nginx `return 200`, 1 worker, load by wrk -t1"
     variants = [""]
+    wrk_options = []
+
+    @staticmethod
+    def workers(variant):
+        return 1
 
     def command(self, variant, directory, port, user):
         user_line = "".join(f"user {name};" for name in user_to_become(user))
         path = os.path.join(directory, "nginx.conf")
         with open(path, "w") as conf:
-            conf.write(NGINX_CONF.format(directory=directory, port=port, user=user_line))
+            conf.write(NGINX_CONF.format(directory=directory, port=port, user=user_line,
+                                         workers=self.workers(variant)))
         log = os.path.join(directory, "error.log")
         return [find_program("nginx"), "-p", directory, "-c", path, "-e", log]
 
     def load(self, launcher, directory, port, connections, seconds, cpu):
         argv = launcher + [find_program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s",
-                           "--latency", f"http://127.0.0.1:{port}/"]
+                           "--latency", *self.wrk_options, f"http://127.0.0.1:{port}/"]
         output = output_of(argv, patience(seconds), cpu)
         problems = re.findall(r"(?:Socket errors|Non-2xx).*", output)
         return Load(float(parsed(r"Requests/sec:\s+([\d.]+)", output)[1]),
@@ -92,6 +98,16 @@ class Nginx:
     def _latency_us(percent, output):
         match = parsed(rf"\s{percent}%\s+([\d.]+)(us|ms|s|m)\s", output)
         return float(match[1]) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 60e6}[match[2]]
+
+
+class NginxShort(Nginx):
+    title = "nginx `return 200`, a new connection for each request, load by wrk -t1"
+    variants = ["1 worker", "2 workers", "4 workers", "8 workers"]
+    wrk_options = ["-H", "Connection: close"]
+
+    @staticmethod
+    def workers(variant):
+        return int(variant.split()[0])
 
 
 class Memcached:
@@ -162,4 +178,4 @@ class Redis:
                     figures["p99_latency_ms"] * 1e3)
 
 
-SERVERS = {"nginx": Nginx, "memcached": Memcached, "redis": Redis}
+SERVERS = {"nginx": Nginx, "nginx-short": NginxShort, "memcached": Memcached, "redis": Redis}

@@ -50,6 +50,9 @@ HELP = {
     ("sluice", "bench", "limits"): ["--sizes", "--cpu", "--peer-cpu", "--seconds", "--json"],
     ("sluice", "bench", "ipc"): ["--kinds", "--sizes", "--measures", "--pairs", "--cores", "--ways", "--rounds", "--seconds",
                                  "--json", "--poll", "--protect"],
+    ("sluice", "bench", "connect"): ["--kinds", "--acceptors", "--cores", "--workers", "--connections", "--ways", "--rounds",
+                                     "--seconds", "--json"],
+    ("sluice", "bench", "apps"): ["--apps", "--connections", "--ways", "--user", "--rounds", "--seconds", "--json"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
                    "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
 }

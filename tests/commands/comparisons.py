@@ -2,6 +2,7 @@
 """The parts of sluice bench that run whole programs: what they write can be relied on, and they leave nothing."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -118,6 +119,49 @@ class Ipc(Comparison):
             status, out, err = self.call(self.build.sluice, "bench", "ipc", *options)
             self.assertEqual((status, out), (2, ""), options)
             self.one_line(err, "sluice: bench ipc: ")
+
+
+class Connect(Comparison):
+    STEPS = ["connections_per_s", "set_up_us", "connect_us", "coordinator_us", "accept_us", "first_byte_us", "reply_us"]
+
+    def test_a_connection_is_broken_into_steps(self):
+        rows = self.measured("connect", "--rounds=1", "--seconds=0.05", "--workers=0", "--ways=kernel,sockmap,divided,shared")
+        wanted = [(kind, acceptors, figure, way) for kind in ("tcp", "unix") for acceptors in (1, 2) for figure in self.STEPS
+                  for way in ("kernel", "sockmap", "divided", "shared") if (kind, way) != ("unix", "sockmap")]
+        self.assertEqual([(r["kind"], r["acceptors"], r["figure"], r["way"]) for r in rows], wanted)
+        for row in rows:
+            if row["way"] == "sockmap":
+                self.is_measured_or_says_why(row)
+                continue
+            self.assertEqual(row["rounds"], 1, row)
+            self.assertNotIn("NOT ACCELERATED", row.get("problem", ""))
+            if row["figure"] == "connections_per_s" and row["way"] in ("divided", "shared"):
+                asked = row["requests_per_connection"]
+                self.assertTrue(asked < 1 if row["acceptors"] == 1 else asked >= 0.9, row)
+
+    @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
+    def test_short_connections_of_a_server_with_workers(self):
+        rows = self.measured("connect", "--rounds=1", "--seconds=1", "--kinds=unix", "--acceptors=1", "--workers=1,2",
+                             "--connections=4", "--ways=kernel,divided")
+        rows = [row for row in rows if "app" in row]
+        self.assertEqual([(r["variant"], r["way"], r["rounds"]) for r in rows],
+                         [(workers, way, 1) for workers in ("1 worker", "2 workers") for way in ("kernel", "divided")])
+        for row in rows:
+            self.assertNotIn("problem", row)
+
+
+class Apps(Comparison):
+    @unittest.skipUnless(shutil.which("wrk") and shutil.which("redis-benchmark"), "wrk or redis-benchmark is not installed")
+    def test_each_server_is_measured_each_way(self):
+        rows = self.measured("apps", "--rounds=1", "--apps=nginx,redis", "--connections=2", "--seconds=1",
+                             "--ways=kernel,sockmap,divided")
+        self.assertEqual([(r["app"], r["way"]) for r in rows],
+                         [(app, way) for app in ("nginx", "redis") for way in ("kernel", "sockmap", "divided")])
+        for row in rows:
+            if row["way"] == "sockmap":
+                self.is_measured_or_says_why(row)
+            else:
+                self.assertEqual(row["rounds"], 1, row)
 
 
 class Ends(Comparison):

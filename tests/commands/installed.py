@@ -25,10 +25,10 @@ class Installed(Commands):
         self.benchmarks_run()
 
     def benchmarks_run(self):
-        status, out, err = self.call(self.build.sluice, "bench", "ipc", "--kinds=pipe", "--sizes=8", "--ways=kernel,sluice",
-                                     "--rounds=1", "--seconds=0.02", "--json=-")
-        self.assertEqual(status, 0, err)
-        self.assertTrue(all(row["rounds"] == 1 for row in json.loads(out)), out)
+        for options in (["ipc", "--kinds=pipe", "--sizes=8", "--ways=kernel,sluice"], ["connect", "--workers=0", "--kinds=unix"]):
+            status, out, err = self.call(self.build.sluice, "bench", *options, "--rounds=1", "--seconds=0.02", "--json=-")
+            self.assertEqual(status, 0, err)
+            self.assertTrue(all(row["rounds"] == 1 for row in json.loads(out)), out)
 
     def test_without_a_library_the_command_runs_on_the_kernel(self):
         alone = os.path.join(self.directory, "bin", "sluice")
