@@ -16,6 +16,7 @@ constexpr Script kScripts[] = {
     {"ipc", "round trips, messages/s and bandwidth over TCP, AF_UNIX and pipes: kernel against Sluice"},
     {"connect", "connections/s, how long one takes and in which steps; a server with short connections"},
     {"apps", "servers and their load generators"},
+    {"all", "all of this, and a report"},
 };
 
 // Does not return if the script could be started; else the exit status.

@@ -53,6 +53,8 @@ HELP = {
     ("sluice", "bench", "connect"): ["--kinds", "--acceptors", "--cores", "--workers", "--connections", "--ways", "--rounds",
                                      "--seconds", "--json"],
     ("sluice", "bench", "apps"): ["--apps", "--connections", "--ways", "--user", "--rounds", "--seconds", "--json"],
+    ("sluice", "bench", "all"): ["--report", "--quick", "--only"],
+    ("sluice", "bench"): ["requests", "limits", "ipc", "connect", "apps", "all"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
                    "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
 }

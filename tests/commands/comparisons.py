@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """The parts of sluice bench that run whole programs: what they write can be relied on, and they leave nothing."""
+import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import unittest
+import xml.etree.ElementTree
 
 from bpf import bpf_programs, sockmap_cgroups
 from commands import Commands, main, wait_until
@@ -162,6 +165,59 @@ class Apps(Comparison):
                 self.is_measured_or_says_why(row)
             else:
                 self.assertEqual(row["rounds"], 1, row)
+
+
+class All(Comparison):
+    def setUp(self):
+        super().setUp()
+        self.report = os.path.join(self.directory, "report")
+
+    def data(self, name):
+        with open(os.path.join(self.report, name + ".json")) as file, \
+                open(os.path.join(self.report, name + ".csv"), newline="") as table:
+            rows = json.load(file)
+            self.assertEqual(len(list(csv.DictReader(table))), len(rows))
+        return rows
+
+    def page(self):
+        with open(os.path.join(self.report, "index.html")) as file:
+            page = file.read()
+        self.assertTrue(page.startswith("<!DOCTYPE html>") and page.endswith("</html>\n"))
+        self.assertNotRegex(page, r"""(src|href)=["']?(http|//)|@import|url\(""")
+        for name in re.findall(r'href="([^"]+)"', page):
+            self.assertTrue(os.path.exists(os.path.join(self.report, name)), name)
+        for svg in re.findall(r"<svg.*?</svg>", page, re.S):
+            xml.etree.ElementTree.fromstring(svg)
+        return page
+
+    def test_a_report_stands_by_itself(self):
+        status, out, err = self.call(self.build.sluice, "bench", "all", f"--report={self.report}", "--quick", "--only=pairs",
+                                     timeout=120)
+        self.assertEqual((status, out), (0, ""), err)
+        self.assertRegex(err, r"about \d+ s")
+        page = self.page()
+        self.assertIn("<svg", page)
+        rows = self.data("pairs")
+        self.assertGreater(len(rows), 10)
+        machine = rows_in(os.path.join(self.report, "machine.json"))
+        self.assertLessEqual({"kernel", "cpu", "topology", "commit", "load_before", "load_after"}, set(machine))
+        self.assertFalse(machine["interrupted"])
+
+    def test_an_interrupted_report_has_what_was_measured(self):
+        process = subprocess.Popen([self.build.sluice, "bench", "all", f"--report={self.report}", "--quick"], start_new_session=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_until(lambda: os.path.exists(os.path.join(self.report, "requests-depth.json")), "the first rows", 120)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertGreaterEqual(len(self.data("requests-depth")), 2)
+        self.assertIn("interrupted", self.page())
+
+    def test_wrong_usage_is_one_line_and_status_2(self):
+        for options in ([], ["--report"], [f"--report={self.report}", "--only=x"]):
+            status, out, err = self.call(self.build.sluice, "bench", "all", *options)
+            self.assertEqual((status, out), (2, ""), options)
+            self.one_line(err, "sluice: bench all: ")
 
 
 class Ends(Comparison):
