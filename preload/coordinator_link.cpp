@@ -478,7 +478,7 @@ DomainId CoordinatorLink::try_reserve(bool& ended) {
   int channel = socket_ >= 0 ? socket_ : reserved_;
   int ends[2];
   RaisedLimit raised;
-  if (channel < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return kNobody;
+  if (channel < 0 || libc.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return kNobody;
   child_ = move_high(ends[0]);
   limit_waits(child_);
   int sent = send_packet(channel, make_packet(kReserve, self_), &ends[1], 1);

@@ -254,6 +254,17 @@ class Embedded(Commands):
         self.assertEqual((status, counted["fifo"], counted["socketpair"], counted["type"]), (0, 1, 1, 2))
         process.communicate(b"\n")
 
+    def test_the_shim_s_own_sockets_are_not_counted(self):
+        """Such as the one that a forked child gets for a channel of its own."""
+        fork = LISTEN.replace("print", "os.fork() or (s.close(), os._exit(0)); os.wait(); print").replace("socket,", "socket, os,")
+        process = subprocess.Popen(
+            [self.build.sluice, "run", f"--dir={self.run_dir}", "--require", "--", sys.executable, "-c", fork],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        status, out, _ = self.sluice("status", "--json")
+        self.assertEqual((status, json.loads(out)["fallback_total"]["socketpair"]), (0, 0))
+        process.communicate(b"\n")
+
     def test_a_command_inside_means_the_same_coordinator(self):
         status, out, err = self.sluice("run", "--", self.build.sluice, "status")
         self.assertEqual((status, err), (0, ""))

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -29,6 +30,14 @@ class EchoServer:
 
     def pids(self):
         return children_of(self.process.pid) or [self.process.pid]
+
+    def kill_one(self, rig):
+        """Any of its processes; one that is dead already may just have been waited for."""
+        while True:
+            try:
+                return os.kill(rig.random.choice(self.pids()), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
 
     def descriptors(self):
         return {(pid, fd): what for pid in self.pids()

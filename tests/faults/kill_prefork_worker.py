@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
 """Workers that serve one connection at a time die at random moments; the others serve them all."""
-import os
-import signal
-
 from echo import EchoClient, EchoServer, check, run, wait_for_traffic, wait_random
 
 ROUNDS = 40
@@ -17,7 +14,7 @@ def the_others_serve_on(rig):
     wait_for_traffic(clients)
     for number in range(ROUNDS):
         wait_random(rig, 0.08)
-        os.kill(rig.random.choice(server.pids()), signal.SIGKILL)
+        server.kill_one(rig)
         if number % 8 == 7:
             wait_for_traffic(clients)
     wait_for_traffic(clients)

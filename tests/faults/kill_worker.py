@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
 """Server workers die at random moments; their clients see it, and are served by the next ones."""
-import os
-import signal
-
 from echo import EchoClient, EchoServer, check, run, wait_for_traffic, wait_random
 
 ROUNDS = 40
@@ -16,7 +13,7 @@ def clients_find_the_next_worker(rig):
     wait_for_traffic(clients)
     for number in range(ROUNDS):
         wait_random(rig, 0.08)
-        os.kill(rig.random.choice(server.pids()), signal.SIGKILL)
+        server.kill_one(rig)
         if number % 8 == 7:
             wait_for_traffic(clients)
     wait_for_traffic(clients)
