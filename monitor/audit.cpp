@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -118,25 +120,40 @@ pid_t parent_of(pid_t pid) {
   return parent;
 }
 
-constexpr std::string_view kMark = "memfd:sluice-";
+constexpr std::string_view kMark = "/memfd:sluice-";
 
 // "pair" of "/memfd:sluice-pair (deleted)"; empty: none of ours.
 std::string kind_in(const std::string& name) {
-  std::size_t at = name.find(kMark);
-  if (at == std::string::npos) return {};
-  at += kMark.size();
-  return name.substr(at, name.find(' ', at) - at);
+  if (!name.starts_with(kMark)) return {};
+  return name.substr(kMark.size(), name.find(' ', kMark.size()) - kMark.size());
+}
+
+// Where memfds are: inodes of other file systems mean nothing.
+dev_t device_of_memory() {
+  static const dev_t device = [] {
+    Descriptor fd(memfd_create("sluice", MFD_CLOEXEC));
+    struct stat st {};
+    return fd && fstat(fd.get(), &st) == 0 ? st.st_dev : dev_t{0};
+  }();
+  return device;
+}
+
+// What /proc shows there may be something else by now, whose opening would wait.
+Descriptor open_at(pid_t pid, const std::string& place) {
+  return Descriptor(open(path_of(pid, place).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 }
 
 void add_mappings(pid_t pid, std::vector<Use>& uses) {
   std::ifstream maps(path_of(pid, "maps"));
   for (std::string line; std::getline(maps, line);) {
-    std::string kind = kind_in(line);
-    if (kind.empty()) continue;
     std::istringstream words(line);
-    std::string range, access, offset, device;
+    std::string range, access, offset, device, name;
     ino_t inode;
-    if (words >> range >> access >> offset >> device >> inode)
+    if (!(words >> range >> access >> offset >> device >> inode >> std::ws) || !std::getline(words, name)) continue;
+    unsigned major, minor;
+    std::string kind = kind_in(name);
+    if (kind.empty() || sscanf(device.c_str(), "%x:%x", &major, &minor) != 2) continue;
+    if (makedev(major, minor) == device_of_memory())
       uses.push_back({pid, inode, kind, "map_files/" + range, true, access.size() > 1 && access[1] == 'w'});
   }
 }
@@ -147,7 +164,7 @@ void add_descriptors(pid_t pid, std::vector<Use>& uses) {
     ssize_t n = readlink(path_of(pid, "fd/" + fd).c_str(), target, sizeof target);
     std::string kind = n > 0 ? kind_in(std::string(target, std::size_t(n))) : std::string();
     struct stat st;
-    if (kind.empty() || stat(path_of(pid, "fd/" + fd).c_str(), &st) != 0) continue;
+    if (kind.empty() || stat(path_of(pid, "fd/" + fd).c_str(), &st) != 0 || st.st_dev != device_of_memory()) continue;
     uses.push_back({pid, st.st_ino, kind, "fd/" + fd, false, false});
   }
 }
@@ -155,7 +172,7 @@ void add_descriptors(pid_t pid, std::vector<Use>& uses) {
 // As its header has it; empty if that cannot be seen.
 Pair pair_in(const Use& u) {
   shm::PairHeader h{};
-  Descriptor fd(open(path_of(u.pid, u.place).c_str(), O_RDONLY | O_CLOEXEC));
+  Descriptor fd = open_at(u.pid, u.place);
   if (!fd || pread(fd.get(), static_cast<void*>(&h), sizeof h, 0) != ssize_t(sizeof h) || h.magic != shm::kMagic) return {};
   return {{h.writer}, {h.reader}};
 }
@@ -223,7 +240,7 @@ class Judge {
 
 // What is missing in the seals of a region that only its writer is to write. Empty as well if they cannot be seen.
 std::string missing_seals(const Use& u) {
-  Descriptor fd(open(path_of(u.pid, u.place).c_str(), O_RDONLY | O_CLOEXEC));
+  Descriptor fd = open_at(u.pid, u.place);
   int seals = fd ? fcntl(fd.get(), F_GET_SEALS) : -1;
   if (seals < 0) return {};
   std::string missing;

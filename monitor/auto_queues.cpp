@@ -19,9 +19,10 @@ uint64_t requests_of(const Client& c) { return c.served_divided + c.served_share
 // ---- who is there -------------------------------------------------------------------------
 
 void AutoQueues::join(Client& client) {
+  divided_.join(client);
   shared_.join(client);
-  members_.push_back({&client, false, requests_of(client), client.served_shared});
-  if (members_.size() >= kMany) many_ = true;
+  members_.push_back({&client, false, requests_of(client)});
+  if (members_.size() >= kMany) be_many(true);
   tell(members_.back(), many_ ? shm::kSharedQueue : shm::kDividedQueue);
 }
 
@@ -34,18 +35,15 @@ void AutoQueues::leave(Client& client) {
   members_.pop_back();
 }
 
-// A ring is looked at from before its client hears that it may use it, and until it has used the other queue.
 void AutoQueues::tell(Member& m, shm::RequestQueue queue) {
-  if (queue == shm::kDividedQueue && !m.has_lane) {
-    divided_.join(*m.client);
-    m.has_lane = true;
-  }
-  m.over_shared = m.client->served_shared;
+  m.shares = queue == shm::kSharedQueue;
   m.client->reply_region->queue.store(queue, std::memory_order_release);
+  if (!m.shares) divided_.expect(*m.client);
 }
 
-bool AutoQueues::is_told_to_share(const Member& m) {
-  return m.client->reply_region->queue.load(std::memory_order_relaxed) == shm::kSharedQueue;  // our own
+void AutoQueues::be_many(bool many) {
+  many_ = many;
+  divided_.look_seldom(many);
 }
 
 // ---- the loop -----------------------------------------------------------------------------
@@ -64,28 +62,22 @@ void AutoQueues::review() {
   if (now - reviewed_ms_ < kReviewMs) return;
   double seconds = double(now - reviewed_ms_) / 1000;
   reviewed_ms_ = now;
-  if (members_.size() >= kMany) many_ = true;
-  if (members_.size() <= kMany / 2) many_ = false;
+  if (members_.size() >= kMany) be_many(true);
+  if (members_.size() <= kMany / 2) be_many(false);
   for (Member& m : members_) review(m, seconds);
 }
 
 void AutoQueues::review(Member& m, double seconds) {
   uint64_t said = requests_of(*m.client) - m.requests;
   m.requests += said;
-  if (!is_told_to_share(m)) {
-    if (many_ && said == 0) tell(m, shm::kSharedQueue);
-    return;
-  }
-  if (!many_ || double(said) >= kTalksPerSecond * seconds) return tell(m, shm::kDividedQueue);
-  if (!m.has_lane || m.client->served_shared == m.over_shared) return;
-  divided_.leave(*m.client);  // it has gone over, and its ring is empty
-  m.has_lane = false;
+  bool talks = double(said) >= kTalksPerSecond * seconds;
+  if (m.shares ? !many_ || talks : many_ && said == 0) tell(m, m.shares ? shm::kDividedQueue : shm::kSharedQueue);
 }
 
 // ---- what it chose ------------------------------------------------------------------------
 
 Transport::Choice AutoQueues::choice() const {
-  uint64_t sharing = uint64_t(std::count_if(members_.begin(), members_.end(), is_told_to_share));
+  uint64_t sharing = uint64_t(std::count_if(members_.begin(), members_.end(), [](const Member& m) { return m.shares; }));
   std::string all = std::to_string(members_.size()) + " clients";
   std::string why = many_ ? "for " + all + ", " + std::to_string(kMany) + " or more, those share a queue that are silent"
                           : all + " are few enough for a ring each";

@@ -3,7 +3,10 @@
 //
 //   few clients            a ring for each
 //   many, this one talks   a ring of its own
-//   many, this one silent  the shared queue; its ring is not even looked at, once it has gone over
+//   many, this one silent  the shared queue; its ring is hardly looked at
+//
+// It is looked at all the same, now and then and before each sleep: whoever had read the word before it changed
+// may still use its ring, and nothing but its own word says which one it uses.
 //
 // Looked at again every kReviewMs, with thresholds from docs/queues.md. A client goes over with its next request, and
 // only when all that it said before has been served: shm/request_queues.h.
@@ -32,9 +35,8 @@ class AutoQueues : public Transport {
  private:
   struct Member {
     Client* client;
-    bool has_lane;        // its ring is looked at
-    uint64_t requests;    // when it was last reviewed
-    uint64_t over_shared;  // likewise, or when it was told to share
+    bool shares;        // as it was told
+    uint64_t requests;  // when it was last reviewed
   };
   // So many clients and more count as many; they are few again at half of that.
   static constexpr std::size_t kMany = 64;
@@ -43,7 +45,7 @@ class AutoQueues : public Transport {
   // Requests per second from which on a silent client talks.
   static constexpr double kTalksPerSecond = 1000;
 
-  static bool is_told_to_share(const Member& m);
+  void be_many(bool many);
   void tell(Member& m, shm::RequestQueue queue);
   void review();
   void review(Member& m, double seconds);

@@ -18,13 +18,24 @@ void DividedQueues::leave(Client& client) {
   }
 }
 
+void DividedQueues::expect(const Client& client) {
+  for (std::size_t i = busy_; i < lanes_.size(); ++i) {
+    if (lanes_[i].client != &client) continue;
+    lanes_[i].last_look = looks_;
+    return std::swap(lanes_[i], lanes_[busy_++]);
+  }
+}
+
 bool DividedQueues::poll() {
   ++looks_;
   uint64_t served_before = served_;
   bool any = look_at_busy();
-  std::size_t quiet = lanes_.size() - busy_;
-  std::size_t most = busy_ == 0 ? quiet : any ? kQuietAtOnce + (served_ - served_before) / kRequestsPerQuiet : kQuietMeanwhile;
-  return look_at_quiet(std::min(quiet, most)) || any;
+  return look_at_quiet(std::min(lanes_.size() - busy_, quiet_at_once(any, served_ - served_before))) || any;
+}
+
+std::size_t DividedQueues::quiet_at_once(bool any, uint64_t served) const {
+  if (seldom_) return any ? looks_ % kLooksPerQuiet == 0 : kQuietMeanwhile;
+  return busy_ == 0 ? lanes_.size() : any ? kQuietAtOnce + std::size_t(served / kRequestsPerQuiet) : kQuietMeanwhile;
 }
 
 bool DividedQueues::look_at_busy() {

@@ -25,6 +25,9 @@ class DividedQueues : public Transport {
   int queue_for(uint32_t) override { return -1; }
   void join(Client& client) override;
   void leave(Client& client) override;
+  // This one is about to talk. Else: most are silent, and say what they have to say elsewhere.
+  void expect(const Client& client);
+  void look_seldom(bool seldom) { seldom_ = seldom; }
   bool poll() override;
   bool has_requests() override;
   Served served() const override { return {served_, 0}; }
@@ -44,8 +47,11 @@ class DividedQueues : public Transport {
   static constexpr std::size_t kQuietAtOnce = 2, kQuietMeanwhile = 16;
   // One more for so many requests that were served: their turn comes by the time that passes, not by looks.
   static constexpr uint64_t kRequestsPerQuiet = 8;
+  // With look_seldom() one quiet lane for so many looks while there is work.
+  static constexpr uint64_t kLooksPerQuiet = 16;
 
   static bool is_servable(const Lane& lane);
+  std::size_t quiet_at_once(bool any, uint64_t served) const;
   bool look_at(Lane& lane);
   bool look_at_busy();
   bool look_at_quiet(std::size_t count);
@@ -59,6 +65,7 @@ class DividedQueues : public Transport {
   std::size_t turn_ = 0;     // of the quiet ones
   uint64_t looks_ = 0;
   uint64_t served_ = 0;
+  bool seldom_ = false;
 };
 
 }  // namespace sluice::monitor

@@ -4,18 +4,23 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace sluice::monitor {
 
 std::string RegionList::json() const {
   using Json = nlohmann::json;
   Json domains = Json::array(), pairs = Json::array();
-  for (DomainId d = shm::kCoordinator + 1; d < shm::kFirstInFlight; ++d) {
-    const core::Domain& domain = core_.domain(d);
-    if (domain.presence == core::Presence::kAbsent && domain.identity.pid == 0) continue;
-    // Of a child that has not said hello the process is not known; of the dead only the descent counts.
-    bool present = domain.presence == core::Presence::kPresent || domain.presence == core::Presence::kExpected;
-    domains.push_back({{"domain", d}, {"pid", present ? domain.identity.pid : 0}, {"parent", domain.parent}});
+  // Those that live, and of the dead those from which they descend.
+  std::set<DomainId> listed;
+  for (DomainId living = shm::kCoordinator + 1; living < shm::kFirstInFlight; ++living) {
+    if (core_.domain(living).presence == core::Presence::kAbsent) continue;
+    for (DomainId d = living; core::DomainTable::is_valid(d) && listed.insert(d).second; d = core_.domain(d).parent) {
+      const core::Domain& domain = core_.domain(d);
+      // Of a child that has not said hello the process is not known.
+      bool known = domain.presence == core::Presence::kPresent || domain.presence == core::Presence::kExpected;
+      domains.push_back({{"domain", d}, {"pid", known ? domain.identity.pid : 0}, {"parent", domain.parent}});
+    }
   }
   struct stat st {};
   fstat(directory_.fd(), &st);

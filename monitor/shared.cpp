@@ -68,9 +68,7 @@ bool SharedQueues::poll() {
 bool SharedQueues::has_requests() {
   for (auto& [uid, queue] : queues_) {
     if (queue->broken) continue;
-    const auto& e = queue->region->entries[queue->taken % shm::kSharedMessages];
-    if (e.sequence.load(std::memory_order_relaxed) == queue->taken + 1) return true;  // a hint
-    if (is_abandoned(*queue)) return true;
+    if (queue->consumer.has_next() || is_abandoned(*queue)) return true;
   }
   return false;
 }
@@ -91,10 +89,9 @@ bool SharedQueues::serve_next(uint32_t uid, Queue& queue) {
     // Its producer may have published, and dropped its claim, since the look above.
     abandoned = !queue.consumer.try_pop(request, sender);
   }
-  ++queue.taken;
   queue.holds = 0;
   if (abandoned)
-    queue.consumer.skip();
+    (void)queue.consumer.skip();  // or it is published by now, and comes next
   else
     handle(uid, sender, request);
   return true;
@@ -108,11 +105,11 @@ bool SharedQueues::is_abandoned(const Queue& queue) {
   });
 }
 
-// Honest producers claim at most one ticket each beyond a full queue; but one that gave up
-// waiting for room leaves its ticket behind, so leave some slack.
+// Honest producers claim at most kMostAtOnce tickets each beyond a full queue; but one that gave up
+// waiting for room leaves its tickets behind, so leave some slack.
 void SharedQueues::check(Queue& queue) {
-  uint64_t claimed = queue.region->tail.load(std::memory_order_acquire) - queue.taken;
-  if (queue.broken || claimed <= shm::kSharedMessages + 65536) return;
+  uint64_t slack = 65536 + queue.producers.size() * shm::SharedProducer::kMostAtOnce;
+  if (queue.broken || queue.consumer.claimed_count() <= shm::kSharedMessages + slack) return;
   queue.broken = true;
   spdlog::warn("a shared request queue was written to by something that is no client: closed");
 }

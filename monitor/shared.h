@@ -29,7 +29,6 @@ class SharedQueues : public Transport {
     Descriptor fd;
     Mapping<shm::SharedQueueRegion> region;
     shm::SharedConsumer consumer;
-    uint64_t taken = 0;
     std::vector<Client*> producers;
     bool broken = false;  // somebody wrote what no honest producer writes
     uint32_t holds = 0;   // looks that found the next entry claimed, and not published

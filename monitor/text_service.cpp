@@ -17,8 +17,9 @@ bool TextService::serves(uint16_t type) {
 
 void TextService::answer(Client& client, const shm::Packet& request) {
   int error = request.version == shm::kProtocolVersion ? 0 : EPROTO;
-  bool may_stop = client.uid == 0 || client.uid == geteuid();
-  if (error == 0 && request.type == shm::kStop && !may_stop) error = EPERM;
+  bool is_owner = client.uid == 0 || client.uid == geteuid();
+  bool for_owners = request.type == shm::kStop || request.type == shm::kRegions;
+  if (error == 0 && for_owners && !is_owner) error = EPERM;
   if (error != 0) return post_.send(client, make_packet(shm::kText, 0, 0, 0, error));
   if (request.type == shm::kSockets) return send(client, sources_.sockets());
   if (request.type == shm::kRegions) return send(client, sources_.regions());

@@ -93,6 +93,13 @@ class SharedConsumer {
     return queue_->tail.load(std::memory_order_acquire) != position_;
   }
 
+  // Whether the next entry is published; a hint.
+  [[nodiscard]] bool has_next() const {
+    return queue_->entries[position_ % kSharedMessages].sequence.load(std::memory_order_relaxed) == position_ + 1;  // try_pop acquires
+  }
+  // Claimed and not consumed, as the producers have it.
+  [[nodiscard]] uint64_t claimed_count() const { return queue_->tail.load(std::memory_order_acquire) - position_; }
+
   [[nodiscard]] bool try_pop(Message& out, DomainId& sender) {
     const SharedEntry& e = queue_->entries[position_ % kSharedMessages];
     if (e.sequence.load(std::memory_order_acquire) != position_ + 1) return false;  // C0

@@ -54,7 +54,7 @@ uint32_t TcpSocket::record_ring_log2() const {
 
 bool TcpSocket::may_grow_for_records() {
   ByteProducer out = producer();
-  return !pair->inherited && passed == 0 && out.size() < size_t{1} << record_ring_log2() && out.can_switch();
+  return !pair->inherited && passed == 0 && !no_larger_ring && out.size() < size_t{1} << record_ring_log2() && out.can_switch();
 }
 
 // Whether the largest record fits now, or could: what poll(2) says has to hold for the next send(2).
@@ -80,9 +80,12 @@ bool TcpSocket::grow_for_record(size_t bytes) {
   bool first = !producer().has_ring() && bytes <= largest_record(size_t{1} << kSmallestRingLog2);
   // As for a stream: who has not said how much may be under way gets the ring that costs the fewest switches of threads.
   uint32_t next = send_buffer > 0 ? record_ring_log2() : kLargestRingLog2;
-  if (switch_ring(first ? kSmallestRingLog2 : next)) return true;
+  auto fits = [bytes](uint32_t log2) { return bytes <= largest_record(size_t{1} << log2); };
+  if (first) return switch_ring(kSmallestRingLog2);
+  for (uint32_t log2 : kLaterRings)  // not less than it needs, whatever SO_SNDBUF says by now
+    if (log2 >= next && fits(log2) && switch_ring(log2)) return true;
   for (uint32_t log2 : kLaterRings)  // little memory is left
-    if (size_t{1} << log2 > producer().size() && bytes <= largest_record(size_t{1} << log2)) return switch_ring(log2);
+    if (size_t{1} << log2 > producer().size() && fits(log2)) return switch_ring(log2);
   return false;
 }
 
@@ -97,9 +100,16 @@ int TcpSocket::reserve_record(size_t bytes, iovec* room) {
   if (out.space(false) < needed && out.space(true) < needed) {
     if (never_fits(bytes)) return -ENOBUFS;
     if (!may_grow_for_records()) return -EAGAIN;
-    if (!grow_for_record(bytes)) return -ENOBUFS;
+    if (!grow_for_record(bytes)) {
+      // The pair's memory is used up: there will be room in the ring that there is, if it can hold that at all.
+      if (!out.has_ring() || bytes > largest_record(out.size())) return -ENOBUFS;
+      no_larger_ring = true;
+      return -EAGAIN;
+    }
   }
-  Pieces<std::byte> p = without_first(out.reserve(needed), kRecordHeaderBytes);
+  Pieces<std::byte> whole = out.reserve(needed);
+  if (whole.bytes() < needed) return -ENOBUFS;
+  Pieces<std::byte> p = without_first(whole, kRecordHeaderBytes);
   room[0] = {p.first, p.first_bytes};
   room[1] = {p.second, p.second_bytes};
   return 0;
@@ -110,6 +120,7 @@ void TcpSocket::commit_record(size_t bytes) {
   ByteProducer out = producer();
   put_record_length(out.reserve(kRecordHeaderBytes + bytes), bytes);
   out.publish(kRecordHeaderBytes + bytes);
+  no_larger_ring = false;  // perhaps there is one again
   after_publish();
 }
 

@@ -111,9 +111,10 @@ ssize_t TcpSocket::splice_first(OwnPipe& own, int pipe_fd, size_t n) {
   iovec iov[2] = {{const_cast<std::byte*>(wanted.first), wanted.first_bytes}, {const_cast<std::byte*>(wanted.second), wanted.second_bytes}};
   ssize_t k = wanted.bytes() > 0 ? own.put(pipe_fd, iov, 2) : 0;
   if (k < 0) return k;
-  RecordInfo info;
-  iovec nothing{nullptr, 0};
-  (void)take_record(&nothing, 1, 0, nullptr, info);  // with its ancillary data, which splice leaves behind as read does
+  // With its ancillary data, which splice leaves behind as read does.
+  int channel = ancillary_of_record(payload.bytes());
+  if (channel == -EPROTO || (channel >= 0 && !take_ancillary(channel, nullptr, 0))) (void)break_off_records();
+  else retire_record(payload.bytes());
   return k;
 }
 

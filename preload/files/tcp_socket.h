@@ -186,6 +186,7 @@ class TcpSocket : public File {
   bool left_behind = false;   // what is left of a connection that moved, until its acceptor notices
   bool reset_noted = false;
   bool polite = false;        // see be_polite
+  bool no_larger_ring = false;  // for records: one was wanted, and there was no memory
   bool followed = false;      // the peer's side is in a passing region
   uint32_t passed = 0;        // the passing region that our side is in, or 0
   bool signals_begun = false; // signal_watch.cpp has had its first report

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 from commands import Commands, main, wait_until
 
@@ -75,7 +76,8 @@ class Auto(Commands):
         return json.loads(out)
 
     def test_many_silent_clients_share_and_few_do_not(self):
-        self.start(self.build.sluiced, f"--dir={self.run_dir}", "--queues=auto", "--foreground",
+        # Each connect is a request then.
+        self.start(self.build.sluiced, f"--dir={self.run_dir}", "--queues=auto", "--grants=no", "--foreground",
                    stderr=subprocess.DEVNULL)
         wait_until(lambda: not self.no_coordinator(), "the coordinator answers")
         crowd = self.crowd(FEW)
@@ -83,11 +85,13 @@ class Auto(Commands):
         self.assertEqual(few["queues"], "auto")
         self.assertEqual(few["queues_now"]["shared"], 0, few["queues_why"])
         self.assertEqual(few["requests_total"]["shared"], 0)
+        self.tell(crowd, "connect 100")  # more than a ring has entries
         more = self.crowd(MANY)
         many = self.status()
         self.assertEqual(sum(many["queues_now"].values()), many["clients"])
         self.assertGreater(many["queues_now"]["shared"], 0, many["queues_why"])
         self.assertGreater(many["requests_total"]["shared"], 0)
+        time.sleep(0.3)  # silent for long enough
         self.tell(crowd, "connect 200")  # whichever queue they are at
         self.assertIn("queues, now", self.sluice("status")[1])
         self.tell(more, f"end {MANY}")
@@ -102,6 +106,21 @@ class Auto(Commands):
         after = self.status()["requests_total"]
         self.assertGreaterEqual(after["divided"], before["divided"])
         self.assertEqual(after["shared"], before["shared"])
+        self.assertGreaterEqual(after["divided"], before["divided"] + 3)
+        end = self.status()
+        self.assertGreaterEqual(end["accelerated_total"], 304)
+        self.assertEqual(end["clients"], FEW + 1)  # and who connects
+        wait_until(lambda: self.is_asleep(end["pid"]), "the coordinator sleeps when nothing is to do")
+
+    @staticmethod
+    def is_asleep(pid):
+        def ticks():
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+            return int(fields[11]) + int(fields[12])
+        before = ticks()
+        time.sleep(0.3)
+        return ticks() - before <= 3
 
     def test_a_client_that_talks_gets_a_ring_of_its_own(self):
         code, out, err = self.call(self.build.sluice, "bench", "requests", "--json=-", "--seconds=0.6", "--rounds=1",
