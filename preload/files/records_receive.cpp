@@ -29,12 +29,12 @@ int TcpSocket::next_record(Pieces<const std::byte>& payload) const {
 
 void TcpSocket::retire_record(size_t bytes) {
   ByteConsumer in(region_of(theirs), *theirs, *mine);
-  int64_t available = in.available();
   // Who waits to leave its old ring need not have much in the new one.
   RingRef newest = copy_once(theirs->rings[theirs->switches.load(std::memory_order_acquire) & 1]);
   bool leaves = mine->head.load(std::memory_order_relaxed) < newest.from;  // ours
   in.retire(kRecordHeaderBytes + bytes);
-  after_retire(leaves ? kQuietBytes : uint64_t(available));
+  // Looked at after that: the writer may have filled the ring meanwhile.
+  after_retire(leaves ? kQuietBytes : uint64_t(in.available()) + kRecordHeaderBytes + bytes);
 }
 
 // The ancillary data that was sent with the record at the head, of so many bytes: its channel; -1: there is none; -EPROTO.

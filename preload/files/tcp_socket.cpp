@@ -418,9 +418,9 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     left -= n;
     if (!peek) {
       at_urgent = false;
-      available = in.available();  // of now: the writer may have filled the ring since we began
       in.retire(n);
-      after_retire(uint64_t(available));
+      available = in.available();  // of now, and after that: the writer may have filled the ring since we began
+      after_retire(uint64_t(available) + n);
     }
   }
   if (available < 0) {
