@@ -1,5 +1,5 @@
 // Both kinds of queue at once, and each client is told which one to take: who talks much has a ring of its own,
-// who is silent shares the queue of its user, which costs the coordinator nothing while nobody says anything.
+// who is silent shares the queue of its user, which costs the coordinator one look, however many they are.
 //
 //   few clients            a ring for each
 //   many, this one talks   a ring of its own
@@ -8,7 +8,8 @@
 // It is looked at all the same, now and then and before each sleep: whoever had read the word before it changed
 // may still use its ring, and nothing but its own word says which one it uses.
 //
-// Looked at again every kReviewMs, with thresholds from docs/queues.md. A client goes over with its next request, and
+// Who talks is looked at again every kReviewMs. The thresholds below are reasoned, not measured (docs/queues.md says
+// why). A client goes over with its next request, and
 // only when all that it said before has been served: shm/request_queues.h.
 #pragma once
 

@@ -175,6 +175,19 @@ PROGRAM(echo_past_libc) {
   return 0;
 }
 
+// Passes a connection to this very process, and talks to the echo at its other end.
+static void pass_back_and_use(int client) {
+  Channel channel;
+  pass(channel.mine, {client});
+  CHECK_OK(close(client));
+  client = take(channel.theirs)[0];
+  write_all(client, "hello");
+  CHECK_EQ(read_exactly(client, 5), "hello");
+  CHECK_OK(shutdown(client, SHUT_WR));
+  CHECK_EQ(read_to_end(client), "");
+  CHECK_OK(close(client));
+}
+
 TEST("one end of a connection is passed after a stranger got the other") {
   Listener listener = make_listener();
   auto [client, server] = make_pair(listener);
@@ -183,15 +196,7 @@ TEST("one end of a connection is passed after a stranger got the other") {
   CHECK_OK(close(server));
   write_all(client, "before");
   CHECK_EQ(read_exactly(client, 6), "before");
-  Channel channel;
-  pass(channel.mine, {client});
-  CHECK_OK(close(client));
-  client = take(channel.theirs)[0];
-  write_all(client, "hello");
-  CHECK_EQ(read_exactly(client, 5), "hello");
-  CHECK_OK(shutdown(client, SHUT_WR));
-  CHECK_EQ(read_to_end(client), "");
-  CHECK_OK(close(client));
+  pass_back_and_use(client);
   taker.end();
 }
 
@@ -199,17 +204,9 @@ TEST("both ends of a connection are passed") {
   Listener listener = make_listener();
   auto [client, server] = make_pair(listener);
   Taker taker("echo_each_passed");
-  Channel channel;
   pass(taker.channel.mine, {server});
   CHECK_OK(close(server));
-  pass(channel.mine, {client});
-  CHECK_OK(close(client));
-  client = take(channel.theirs)[0];
-  write_all(client, "hello");
-  CHECK_EQ(read_exactly(client, 5), "hello");
-  CHECK_OK(shutdown(client, SHUT_WR));
-  CHECK_EQ(read_to_end(client), "");
-  CHECK_OK(close(client));
+  pass_back_and_use(client);
   taker.end();
 }
 
