@@ -27,8 +27,7 @@ MOST_ACCEPTORS = MOST_WORKERS = 64
 def add_options(parser):
     parser.add_argument("--kinds", type=names_of(KINDS), default=list(KINDS), metavar="LIST", help="of tcp, unix (default: both)")
     parser.add_argument("--acceptors", type=numbers_up_to(MOST_ACCEPTORS), default=[1, 2], metavar="LIST",
-                        help="processes that accept: with one, a client that was granted to connect asks the "
-                        "coordinator no more; with several it asks for each connection (default 1,2)")
+                        help="processes that accept (default 1,2)")
     parser.add_argument("--cores", type=names_of(CORES), default=["two"], metavar="LIST",
                         help="two: client and server have one each; one: they share it (default two)")
     parser.add_argument("--workers", default=None, type=lambda text: [] if text == "0" else numbers_up_to(MOST_WORKERS)(text),

@@ -38,8 +38,7 @@ int parse(int argc, char** argv, Options& o) {
       ->check(CLI::IsMember({"none", "regions"}))
       ->capture_default_str();
   app.add_option("--grants", grants,
-                 "yes: who connects again where there is one process to accept need not ask again; no: only to "
-                 "measure what that saves")
+                 "yes: who connects again to a listener need not ask again; no: only to measure what that saves")
       ->check(CLI::IsMember({"yes", "no"}))
       ->capture_default_str();
   app.add_flag("--foreground", o.foreground, "stay in the foreground, log to stderr");

@@ -124,6 +124,11 @@ class Pair {
   bool peer_attached() const { return in_ && in_.header().attached.load(std::memory_order_acquire) != 0; }
   void close_listener() { out_.header().listener_epoch.fetch_add(1, std::memory_order_release); }
   uint32_t peer_listener_epoch() const { return in_ ? in_.header().listener_epoch.load(std::memory_order_acquire) : 0; }
+  // Which sleep the peer is in; 0: it is awake, or has said nothing yet.
+  uint32_t peer_sleep() const {
+    uint32_t s = in_ ? in_.header().sleeping.load(std::memory_order_relaxed) : 0;  // a hint
+    return (s & 1) != 0 ? s : 0;
+  }
   bool takes_connections() const {
     return !gone && !frozen && !inherited && !is_peer_frozen();
   }

@@ -15,18 +15,44 @@ namespace {
 
 constexpr uint32_t kRoutes = 128;
 Route routes[kRoutes];
+uint32_t routes_end = 0;  // no route at or above
 uint32_t next_victim = 0;
+uint32_t turn = 0;
 
 bool same(const SocketName& a, const SocketName& b) {
   return a.port == b.port && memcmp(a.address, b.address, sizeof a.address) == 0;
 }
 
 Route& entry_for(const SocketName& to, const Pair* pair, uint32_t listener) {
-  for (Route& r : routes)
-    if (r.pair == pair && r.listener == listener && same(r.to, to)) return r;
-  for (Route& r : routes)
-    if (r.pair == nullptr) return r;
-  return routes[next_victim++ % kRoutes];
+  for (uint32_t i = 0; i < routes_end; ++i)
+    if (routes[i].pair == pair && routes[i].listener == listener && same(routes[i].to, to)) return routes[i];
+  for (uint32_t i = 0; i < routes_end; ++i)
+    if (routes[i].pair == nullptr) return routes[i];
+  return routes_end < kRoutes ? routes[routes_end++] : routes[next_victim++ % kRoutes];
+}
+
+// The acceptors that are known and granted, of how many.
+struct Choices {
+  Route* routes[kMostChoices];
+  uint32_t known = 0;
+  uint32_t all = 0;
+};
+
+Choices choices_for(const SocketName& to) {
+  Choices c;
+  for (uint32_t i = 0; i < routes_end; ++i) {
+    Route& r = routes[i];
+    if (r.pair == nullptr || !r.granted || !same(r.to, to)) continue;
+    if (!r.pair->takes_connections() || r.pair->peer_listener_epoch() != r.epoch) {
+      r.granted = false;
+      continue;
+    }
+    if (r.choices != c.all) c.known = 0;  // the coordinator has said something else since
+    c.all = r.choices;
+    if (c.known < kMostChoices) c.routes[c.known++] = &r;
+    if (r.is_alone()) break;
+  }
+  return c;
 }
 
 Fallback reason(int error) {
@@ -38,13 +64,15 @@ Fallback reason(int error) {
   }
 }
 
-Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallback& why) {
+// `missing`: of several acceptors, which one we would like to hear of; or 0.
+Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, uint32_t missing, Fallback& why) {
   Message m{};
   m.type = kConnect;
   memcpy(&m.words[0], to.address, sizeof to.address);
   m.words[2] = to.port | uint64_t{to.family} << 16;
   m.words[3] = 1;
   m.words[4] = avoid_listener | uint64_t{avoid} << 32;
+  m.words[5] = missing;
   if (int error = coordinator.call(m); error != 0) {
     why = reason(error);
     return nullptr;
@@ -67,23 +95,11 @@ Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallba
   uint32_t begun = r.pair == pair && r.listener == listener && same(r.to, to) ? r.begun : 0;
   // A grant counts from when the acceptor can take it back: once its region is here.
   bool revocable = static_cast<bool>(pair->in());
-  r = {to, pair, listener, uint32_t(m.words[1]), begun, pair->peer_listener_epoch(),
-       revocable && (m.words[1] >> 32) != 0};
+  uint32_t choices = uint32_t(m.words[1] >> 32);
+  r = {to, pair, listener, uint32_t(m.words[1]), begun, pair->peer_listener_epoch(), choices, 0,
+       revocable && choices != 0 && choices <= kMostChoices};
   return &r;
 }
-
-}  // namespace
-
-Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallback& why) {
-  for (Route& r : routes) {
-    if (r.pair == nullptr || !r.granted || !same(r.to, to) || avoid != kNobody) continue;
-    if (r.pair->takes_connections() && r.pair->peer_listener_epoch() == r.epoch) return &r;
-    r.granted = false;
-  }
-  return ask(to, avoid, avoid_listener, why);
-}
-
-namespace {
 
 bool has_room(Route& r) {
   if (r.begun <= r.backlog) return true;
@@ -99,7 +115,38 @@ bool has_room(Route& r) {
   return r.begun <= r.backlog;
 }
 
+// One that sleeps and was not given a connection yet, else one that sleeps, else the next in turn: as the
+// coordinator chooses, which sees more of them and asks the same. Null: their backlogs are full.
+Route* choose(const Choices& c) {
+  Route* assigned = nullptr;
+  Route* next = nullptr;
+  uint32_t start = turn++;
+  for (uint32_t i = 0; i < c.known; ++i) {
+    Route& r = *c.routes[(start + i) % c.known];
+    if (!has_room(r)) continue;
+    uint32_t sleep = r.pair->peer_sleep();
+    if (sleep != 0 && sleep != r.assigned) {
+      r.assigned = sleep;
+      return &r;
+    }
+    if (sleep != 0 && assigned == nullptr) assigned = &r;
+    if (next == nullptr) next = &r;
+  }
+  return assigned != nullptr ? assigned : next;
+}
+
 }  // namespace
+
+Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallback& why) {
+  if (avoid != kNobody) return ask(to, avoid, avoid_listener, 0, why);
+  Choices known = choices_for(to);
+  if (known.all == 1) return known.routes[0];
+  if (known.all == 0) return ask(to, kNobody, 0, 0, why);
+  if (known.known < known.all) return ask(to, kNobody, 0, 1 + turn++ % known.all, why);
+  if (Route* r = choose(known)) return r;
+  why = Fallback::kBacklogFull;
+  return nullptr;
+}
 
 bool takes_one_more(Route& r, Fallback& why) {
   why = Fallback::kNoListener;
@@ -120,6 +167,7 @@ void forget_routes_to(const Pair& p) {
 
 void forget_all_routes() {
   for (Route& r : routes) r = {};
+  routes_end = 0;
 }
 
 // ---- local ports --------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 // Where connects go. The coordinator's answers are kept, and those that carry a grant are
-// used again without asking, until the listener's process or the coordinator ends them.
+// used again without asking, until the listener's process or the coordinator ends them. Where
+// several processes accept, each answer names one of them and says how many there are; once all
+// are known, and granted, this process chooses among them as the coordinator would.
 // All under control_lock.
 #pragma once
 
@@ -17,7 +19,12 @@ struct Route {
   uint32_t backlog;   // connections that may wait there unaccepted
   uint32_t begun;     // since they were last counted
   uint32_t epoch;     // of the acceptor's listeners when asked
+  uint32_t choices;   // routes to `to` that there are, this one included
+  uint32_t assigned;  // the sleep of the acceptor's in which it was last chosen
   bool granted;
+
+  // There is one acceptor only.
+  bool is_alone() const { return choices == 1; }
 };
 
 // A route to `to`, from memory or from the coordinator; `avoid`: a domain that sent a

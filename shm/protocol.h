@@ -25,10 +25,12 @@ enum MessageType : uint16_t {
   // words 0: listener id; 1: AcceptorRole. No reply.
   kAcceptor,
   // words 0,1: destination; 2: port | family << 16; 3: 1 to ask for a grant;
-  // 4: a listener to avoid on this domain << 32 (after kRedirect), else 0. With port 0 and AF_UNIX,
+  // 4: a listener to avoid on this domain << 32 (after kRedirect), else 0; 5: of several acceptors, the number
+  // (from 1) of the one to be told, else 0. With port 0 and AF_UNIX,
   // words 0,1 are a UnixKey that kNamed has told the sender; EACCES: kName has to be asked (again).
   // Reply: status 0, ENOENT (no listener), EAGAIN (no acceptor), EACCES (policy).
-  // Words 0: acceptor's domain | listener id << 32; 1: backlog | granted << 32;
+  // Words 0: acceptor's domain | listener id << 32; 1: backlog | choices << 32: 0 without a grant, else among
+  // how many acceptors the sender may choose without asking, as soon as it has been told of all;
   // 2,3: the acceptor's address as connected to; 4: the acceptor's pid.
   kConnect,
   // Reply words 0: first port | count << 32. ENOSPC. The ports stay the client's until it dies.
@@ -54,6 +56,9 @@ enum MessageType : uint16_t {
   // ENOENT: no such ticket. Those of the dead hold on.
   kWho,
 };
+
+// A grant is given up to this number of acceptors.
+inline constexpr uint32_t kMostChoices = 32;
 
 enum ListenFlags : uint32_t { kListenV6Only = 1, kListenReusePort = 2 };
 

@@ -124,11 +124,13 @@ class CoordinatorCore {
   DomainId idle_acceptor(const Listener& l, DomainId waiter, DomainId busy);
   void assign(DomainId acceptor, ListenerId listener);
   void reply_connected(DomainId to, const shm::Message& request, const Listener& l,
-                       DomainId acceptor, const Address& address, bool granted);
+                       DomainId acceptor, const Address& address, uint32_t choices);
   bool stand_in_line(DomainId waiter, Listener& l, int64_t place);
   void leave_line(Waiters::Entry& waiter);
   Listener* visible_listener(DomainId to, ListenerId id);
   bool call_next(const Listener& l, DomainId except);
+  const Candidate* numbered(uint64_t from_one) const;
+  bool grant_all(DomainId to);
   bool grant(DomainId to, const Listener& l);
   void revoke_grants(const Listener& l);
   void revoke_chain(uint32_t chain, uint64_t netns);

@@ -181,18 +181,18 @@ void CoordinatorCore::connect(DomainId from, const shm::Message& m) {
   if (!gather(to)) return answer(from, m, ENOENT);
   if (candidate_count_ > 0 && candidates_[0].listener->is_name() && !is_admitted(from, *candidates_[0].listener))
     return answer(from, m, EACCES);
-  const Candidate* c = choose(low(m.words[4]), high(m.words[4]));
+  const Candidate* c = m.words[5] != 0 ? numbered(m.words[5]) : choose(low(m.words[4]), high(m.words[4]));
   if (c == nullptr) return answer(from, m, EAGAIN);
-  bool granted = wants_grant && candidate_count_ == 1 && grant(from, *c->listener);
-  reply_connected(from, m, *c->listener, c->domain, address, granted);
+  uint32_t choices = wants_grant && grant_all(from) ? candidate_count_ : 0;
+  reply_connected(from, m, *c->listener, c->domain, address, choices);
 }
 
 void CoordinatorCore::reply_connected(DomainId to, const shm::Message& request, const Listener& l,
-                                      DomainId acceptor, const Address& address, bool granted) {
+                                      DomainId acceptor, const Address& address, uint32_t choices) {
   shm::Message reply{request.type, 0, request.id, {}};
   AddressWords words = words_of(address);
   reply.words[0] = both(acceptor, l.id);
-  reply.words[1] = both(l.backlog, granted);
+  reply.words[1] = both(l.backlog, choices);
   reply.words[2] = words.first;
   reply.words[3] = words.second;
   reply.words[4] = uint64_t(domains_[acceptor].identity.pid);
@@ -245,6 +245,19 @@ const CoordinatorCore::Candidate* CoordinatorCore::choose(ListenerId avoid_liste
     if (next == nullptr) next = &c;
   }
   return assigned != nullptr ? assigned : next;
+}
+
+// The client collects who accepts there.
+const CoordinatorCore::Candidate* CoordinatorCore::numbered(uint64_t from_one) const {
+  return candidate_count_ == 0 ? nullptr : &candidates_[(from_one - 1) % candidate_count_];
+}
+
+// All or none: any change among them is to be told.
+bool CoordinatorCore::grant_all(DomainId to) {
+  if (candidate_count_ > shm::kMostChoices) return false;
+  for (uint32_t i = 0; i < candidate_count_; ++i)
+    if (!grant(to, *candidates_[i].listener)) return false;
+  return true;
 }
 
 bool CoordinatorCore::grant(DomainId to, const Listener& l) {

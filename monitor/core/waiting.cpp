@@ -114,7 +114,7 @@ void CoordinatorCore::move(DomainId from, const shm::Message& m) {
   if (auto* w = waiters_.find(from, listeners_.index(*l))) leave_line(*w);
   if (there) return answer(from, m, EBUSY);
   assign(acceptor, l->id);
-  reply_connected(from, m, *l, acceptor, to, false);
+  reply_connected(from, m, *l, acceptor, to, 0);
 }
 
 }  // namespace sluice::monitor::core

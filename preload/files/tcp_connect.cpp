@@ -206,7 +206,7 @@ void TcpSocket::begin_at(Route& route, uint32_t index, const SocketName& from, c
   coordinator.count(kOpen);
   if (route.granted) {
     coordinator.count(kConnectsGranted);
-    preload::waiting.begun_alone(*this);
+    if (route.is_alone()) preload::waiting.begun_alone(*this);
   }
 }
 

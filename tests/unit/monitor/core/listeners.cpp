@@ -9,6 +9,7 @@ namespace sluice::monitor::core {
 namespace {
 
 using test::Connected;
+using test::ListenOptions;
 using test::Message;
 using Role = shm::AcceptorRole;
 
@@ -35,7 +36,7 @@ TEST_CASE_METHOD(World, "a connect reaches the process that accepts") {
   CHECK(c.domain == server);
   CHECK(c.listener == id);
   CHECK(c.backlog == 511);
-  CHECK_FALSE(c.granted);
+  CHECK(c.choices == 0);
   CHECK(c.address == kV4Loopback);
   CHECK(c.pid == core->domain(server).identity.pid);
 }
@@ -335,7 +336,7 @@ TEST_CASE_METHOD(World, "the id of a closed listener names none that comes after
 
 struct Granted : World {
   ListenerId id = serve(server, kV4Any, kPort);
-  bool ask_grant() { return connect(client, kV4Loopback, kPort, {.grant = true}).granted; }
+  bool ask_grant() { return connect(client, kV4Loopback, kPort, {.grant = true}).choices == 1; }
   // Whether the client's grant, and nothing else, has ended since last asked.
   bool is_revoked() {
     auto ended = std::exchange(revoked, {});
@@ -343,13 +344,11 @@ struct Granted : World {
   }
 };
 
-TEST_CASE_METHOD(Granted, "a grant is given to who asks, while there is no choice") {
-  CHECK_FALSE(connect(client, kV4Loopback, kPort).granted);
+TEST_CASE_METHOD(Granted, "a grant is given to who asks") {
+  CHECK(connect(client, kV4Loopback, kPort).choices == 0);
   CHECK(ask_grant());
   CHECK(ask_grant());
   CHECK(revoked.empty());
-  accepts(process(), id);
-  CHECK_FALSE(ask_grant());
 }
 
 TEST_CASE_METHOD(Granted, "a coordinator that gives no grants connects all the same") {
@@ -399,7 +398,7 @@ TEST_CASE_METHOD(Granted, "a grant ends when the acceptor stops accepting") {
 
 TEST_CASE_METHOD(World, "a grant outlives the first accept of the only holder") {
   ListenerId id = listen(server, kV4Any, kPort, {.only = true});
-  REQUIRE(connect(client, kV4Loopback, kPort, {.grant = true}).granted);
+  REQUIRE(connect(client, kV4Loopback, kPort, {.grant = true}).choices == 1);
   accepts(server, id);
   CHECK(revoked.empty());
 }
@@ -412,6 +411,59 @@ TEST_CASE_METHOD(Granted, "a revoked grant may be had again, and ends again") {
     CHECK(is_revoked());
     core->remove(sibling);
   }
+}
+
+struct GrantedTwo : Granted {
+  DomainId sibling = process();
+  GrantedTwo() { accepts(sibling, id); }
+  Connected numbered(uint32_t n) { return connect(client, kV4Loopback, kPort, {.grant = true, .number = n}); }
+};
+
+TEST_CASE_METHOD(GrantedTwo, "with several acceptors a grant says among how many there is a choice") {
+  CHECK(connect(client, kV4Loopback, kPort, {.grant = true}).choices == 2);
+  CHECK(connect(client, kV4Loopback, kPort).choices == 0);
+  accepts(process(), id);
+  CHECK(connect(client, kV4Loopback, kPort, {.grant = true}).choices == 3);
+}
+
+TEST_CASE_METHOD(GrantedTwo, "each of several acceptors can be asked for by its number") {
+  waiting = {server};
+  std::set<DomainId> told;
+  for (uint32_t n = 1; n <= 2; ++n) {
+    CHECK(numbered(n).choices == 2);
+    told.insert(numbered(n).domain);
+  }
+  CHECK(told == std::set<DomainId>{server, sibling});
+  CHECK(numbered(3).domain == numbered(1).domain);
+  CHECK(numbered(~0u).status == 0);
+}
+
+TEST_CASE_METHOD(GrantedTwo, "a choice among several ends with one of them, and when another comes") {
+  numbered(1);
+  core->remove(sibling);
+  CHECK(is_revoked());
+  CHECK(ask_grant());
+  accepts(process(), id);
+  CHECK(is_revoked());
+}
+
+TEST_CASE_METHOD(Granted, "in a group of SO_REUSEPORT a choice ends for all of its listeners at once") {
+  unlisten(server, id);
+  ListenOptions reuse{.flags = shm::kListenReusePort};
+  ListenerId first = serve(server, kV4Any, kPort, reuse);
+  ListenerId second = serve(process(), kV4Any, kPort, reuse);
+  CHECK(connect(client, kV4Loopback, kPort, {.grant = true}).choices == 2);
+  revoked.clear();
+  unlisten(server, first);
+  CHECK(std::set(revoked.begin(), revoked.end()) ==
+        std::set<std::pair<DomainId, ListenerId>>{{client, first}, {client, second}});
+}
+
+TEST_CASE_METHOD(Granted, "among more acceptors than a client can keep the coordinator chooses") {
+  for (uint32_t n = 1; n < shm::kMostChoices; ++n) accepts(process(), id);
+  CHECK(connect(client, kV4Loopback, kPort, {.grant = true}).choices == shm::kMostChoices);
+  accepts(process(), id);
+  CHECK(connect(client, kV4Loopback, kPort, {.grant = true}).choices == 0);
 }
 
 TEST_CASE_METHOD(Granted, "the dead are not told that their grant has ended") {

@@ -52,7 +52,7 @@ TEST_CASE("only the admitted connect to a name", "[names]") {
   CHECK(c.status == 0);
   CHECK(c.domain == server);
   CHECK(c.listener == id);
-  CHECK(c.granted);
+  CHECK(c.choices == 1);
   CHECK(w.connect_name(stranger, kFile).status == EACCES);
   CHECK(w.connect_name(client, kAbstract).status == ENOENT);
   CHECK(w.move(stranger, id, server, 0, address_of(kFile)).status == EACCES);

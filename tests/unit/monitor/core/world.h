@@ -26,6 +26,7 @@ struct ConnectOptions {
   bool grant = false;
   ListenerId avoid_listener = 0;
   DomainId avoid_domain = 0;
+  uint32_t number = 0;  // of the acceptor to be told
 };
 
 struct Connected {
@@ -33,7 +34,7 @@ struct Connected {
   DomainId domain;
   ListenerId listener;
   uint32_t backlog;
-  bool granted;
+  uint32_t choices;  // 0: no grant
   Address address;
   int32_t pid;
 };
@@ -132,7 +133,7 @@ class World : public Actions {
     AddressWords w = words_of(a);
     Message m = ask(from, {shm::kConnect, 0, 0,
                            {w.first, w.second, port, o.grant,
-                            o.avoid_listener | uint64_t{o.avoid_domain} << 32}});
+                            o.avoid_listener | uint64_t{o.avoid_domain} << 32, o.number}});
     return connected(m);
   }
   // Of AF_UNIX. Listens and accepts.
@@ -142,7 +143,7 @@ class World : public Actions {
     return id;
   }
   Connected connect_name(DomainId from, const shm::UnixKey& key, bool grant = false) {
-    return connect(from, address_of(key), 0, {grant, 0, 0});
+    return connect(from, address_of(key), 0, {.grant = grant});
   }
   Message who(DomainId asker, DomainId of, uint64_t ticket) { return ask(asker, {shm::kWho, 0, 0, {of, ticket}}); }
   bool waits(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 1}}); }
@@ -159,7 +160,7 @@ class World : public Actions {
  private:
   static Connected connected(const Message& m) {
     return {m.status, DomainId(m.words[0]), ListenerId(m.words[0] >> 32), uint32_t(m.words[1]),
-            m.words[1] >> 32 == 1, address_of(m.words[2], m.words[3]), int32_t(m.words[4])};
+            uint32_t(m.words[1] >> 32), address_of(m.words[2], m.words[3]), int32_t(m.words[4])};
   }
 
   int32_t next_pid_ = 5000;
