@@ -21,7 +21,7 @@ uint64_t requests_of(const Client& c) { return c.served_divided + c.served_share
 void AutoQueues::join(Client& client) {
   divided_.join(client);
   shared_.join(client);
-  members_.push_back({&client, false, requests_of(client)});
+  members_.push_back({&client, true, requests_of(client)});
   if (members_.size() >= kMany) be_many(true);
   tell(members_.back(), many_ ? shm::kSharedQueue : shm::kDividedQueue);
 }
@@ -31,12 +31,15 @@ void AutoQueues::leave(Client& client) {
   shared_.leave(client);
   auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& m) { return m.client == &client; });
   if (found == members_.end()) return;
+  apart_ -= !found->shares;
   *found = members_.back();
   members_.pop_back();
 }
 
 void AutoQueues::tell(Member& m, shm::RequestQueue queue) {
+  apart_ += m.shares;
   m.shares = queue == shm::kSharedQueue;
+  apart_ -= m.shares;
   m.client->reply_region->queue.store(queue, std::memory_order_release);
   if (!m.shares) divided_.expect(*m.client);
 }
@@ -71,7 +74,9 @@ void AutoQueues::review(Member& m, double seconds) {
   uint64_t said = requests_of(*m.client) - m.requests;
   m.requests += said;
   bool talks = double(said) >= kTalksPerSecond * seconds;
-  if (m.shares ? !many_ || talks : many_ && said == 0) tell(m, m.shares ? shm::kDividedQueue : shm::kSharedQueue);
+  bool is_one_too_many = many_ && !m.shares && apart_ > kMostTalkers;
+  if (m.shares ? !many_ || (talks && apart_ < kMostTalkers) : (many_ && said == 0) || is_one_too_many)
+    tell(m, m.shares ? shm::kDividedQueue : shm::kSharedQueue);
 }
 
 // ---- what it chose ------------------------------------------------------------------------

@@ -42,7 +42,7 @@ bool DividedQueues::look_at_busy() {
   bool any = false;
   for (std::size_t i = 0; i < busy_; ++i) {
     if (look_at(lanes_[i])) any = true;
-    else if (looks_ - lanes_[i].last_look > kBusyLooks) std::swap(lanes_[i--], lanes_[--busy_]);
+    else if (busy_ > kFewBusy && looks_ - lanes_[i].last_look > kBusyLooks) std::swap(lanes_[i--], lanes_[--busy_]);
   }
   return any;
 }

@@ -53,7 +53,7 @@ CLI::Validator list_up_to(uint32_t most) {
 
 struct BenchCommand::Parsed {
   RequestsOptions requests;
-  std::string clients = "1,2,4,8", depths = "1";
+  std::string clients = "1,2,4,8", active, depths = "1";
   LimitsOptions limits;
   std::string sizes = "1,8,64,512,4K,32K,256K,2M,16M";
 };
@@ -93,7 +93,8 @@ void BenchCommand::add_requests() {
   requests_->add_option("--clients", parsed_->clients, "registered client processes, a list; three dots go on doubling")
       ->check(list_up_to(kMostClients))
       ->capture_default_str();
-  requests_->add_option("--active", o.active, "how many of them make requests; default: all")->check(CLI::Range(1u, kMostClients));
+  requests_->add_option("--active", parsed_->active, "how many of them make requests, a list; default: all")
+      ->check(list_up_to(kMostClients));
   requests_->add_option("--depth", parsed_->depths, "requests that each active client has under way, a list")
       ->check(list_up_to(kMostDepth))
       ->capture_default_str();
@@ -102,6 +103,9 @@ void BenchCommand::add_requests() {
       ->check(CLI::PositiveNumber);
   requests_->add_option("--flooders", o.flooders,
                         "so many of the active clients send as much as fits; latencies are those of the others");
+  requests_->add_flag("--by-turns", o.by_turns,
+                      "one process is all of the clients and lets each active one in turn make a request: what those "
+                      "wait for that speak seldom");
   requests_->add_option("--poll", o.poll, "how the coordinator waits")
       ->check(CLI::IsMember({"busy", "adaptive"}))
       ->capture_default_str();
@@ -129,6 +133,7 @@ int BenchCommand::run() const {
   RequestsOptions o = parsed_->requests;
   o.clients = numbers_in(parsed_->clients, kMostClients);
   o.depths = numbers_in(parsed_->depths, kMostDepth);
+  if (!parsed_->active.empty()) o.active = numbers_in(parsed_->active, kMostClients);
   return bench_requests(o);
 }
 

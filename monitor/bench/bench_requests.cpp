@@ -52,9 +52,11 @@ double spread(const std::vector<double>& v) {
 std::vector<Case> cases_of(const RequestsOptions& o) {
   std::vector<Case> cases;
   for (uint32_t clients : o.clients) {
-    uint32_t active = o.active != 0 ? std::min(o.active, clients) : clients;
-    for (uint32_t depth : o.depths) cases.push_back({clients, active, depth, 0});
-    for (double rate : o.rates) cases.push_back({clients, active, 1, rate});
+    for (uint32_t wanted : o.active.empty() ? std::vector{clients} : o.active) {
+      uint32_t active = std::min(wanted, clients);
+      for (uint32_t depth : o.depths) cases.push_back({clients, active, depth, 0});
+      for (double rate : o.rates) cases.push_back({clients, active, 1, rate});
+    }
   }
   return cases;
 }
@@ -74,7 +76,7 @@ std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
   std::string problem = daemon.start(row.queues, o.poll, o.coordinator_cpu);
   if (!problem.empty()) return problem;
   uint32_t flooders = std::min(o.flooders, c.active - 1);
-  RequestLoad load(daemon.directory(), {c.clients, c.active, c.depth, flooders, c.rate, o.client_cpu});
+  RequestLoad load(daemon.directory(), {c.clients, c.active, c.depth, flooders, o.by_turns, c.rate, o.client_cpu});
   problem = load.start();
   if (!problem.empty()) return problem;
   load.warm_up(std::max(0.05, o.seconds / 10));
@@ -112,6 +114,7 @@ nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
           {"clients", r.of.clients},
           {"active", r.of.active},
           {"flooders", std::min(o.flooders, r.of.active - 1)},
+          {"by_turns", o.by_turns},
           {"depth", r.of.depth},
           {"loop", r.of.rate > 0 ? "open" : "closed"},
           {"rate", r.of.rate > 0 ? nlohmann::json(r.of.rate) : nlohmann::json()},

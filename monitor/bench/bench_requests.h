@@ -10,10 +10,11 @@ namespace sluice::monitor::bench {
 struct RequestsOptions {
   std::vector<std::string> queues;  // divided, shared
   std::vector<uint32_t> clients;
-  uint32_t active = 0;              // 0: all
+  std::vector<uint32_t> active;     // of them make requests; empty: all
   std::vector<uint32_t> depths;
   std::vector<double> rates;        // requests/s, open loop; besides the closed loop if not empty
   uint32_t flooders = 0;
+  bool by_turns = false;
   std::string poll;
   double seconds = 0.5;
   uint32_t rounds = 3;

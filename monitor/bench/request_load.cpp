@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,12 +73,12 @@ std::string RequestLoad::start() {
   void* p = mmap(nullptr, Board::bytes(shape_.clients), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return strerror(errno);
   board_ = static_cast<Board*>(p);
-  for (uint32_t i = 0; i < shape_.clients; ++i) {
+  for (uint32_t i = 0; i < (shape_.by_turns ? 1 : shape_.clients); ++i) {
     pid_t parent = getpid(), pid = fork();
     if (pid < 0) return std::string("fork: ") + strerror(errno);
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (getppid() == parent) run_client(i);
+      if (getppid() == parent) shape_.by_turns ? run_all() : run_client(i);
       _exit(0);
     }
     processes_.push_back(pid);
@@ -140,12 +141,71 @@ void RequestLoad::run_client(uint32_t index) {
     return;
   }
   board_->registered.fetch_add(1);
-  while (board_->phase.load() == kRegister) (void)shm::futex_wait(board_->phase, kRegister, nullptr);
+  await_start();
   if (index < shape_.active) {
     work(index, client);
     board_->done.fetch_add(1);
   }
   for (;;) pause();  // stays registered
+}
+
+void RequestLoad::await_start() {
+  while (board_->phase.load() == kRegister) (void)shm::futex_wait(board_->phase, kRegister, nullptr);
+}
+
+void RequestLoad::run_all() {
+  constexpr rlim_t kDescriptorsEach = 4;
+  rlimit limit{kDescriptorsEach * shape_.clients + 64, kDescriptorsEach * shape_.clients + 64};
+  (void)setrlimit(RLIMIT_NOFILE, &limit);  // if there are too few, connect() says so
+  auto clients = std::make_unique<RequestClient[]>(shape_.clients);
+  std::string problem = stay_on(shape_.cpu) ? std::string() : "no such CPU";
+  for (uint32_t i = 0; i < shape_.clients && problem.empty(); ++i) problem = clients[i].connect(directory_);
+  strncpy(board_->cell(0).problem, problem.c_str(), sizeof Cell::problem - 1);
+  (problem.empty() ? board_->registered : board_->failed).fetch_add(shape_.clients);
+  if (!problem.empty()) return;
+  await_start();
+  take_turns(clients.get());
+  board_->done.fetch_add(shape_.active);
+  for (;;) pause();
+}
+
+void RequestLoad::take_turns(RequestClient* clients) {
+  Cell& cell = board_->cell(shape_.flooders);  // of the first one that does not flood
+  uint64_t answered = 0, cpu_at_begin = 0;
+  bool measuring = false;
+  shm::Message m{}, reply;
+  m.type = shm::kPing;
+  std::vector<uint32_t> under_way(shape_.flooders);
+  auto flood = [&] {
+    for (uint32_t i = 0; i < shape_.flooders; ++i) {
+      for (; clients[i].try_receive(reply); ++answered) --under_way[i];
+      uint32_t before = under_way[i];
+      while (under_way[i] < shm::kMessages && clients[i].try_send(m)) ++under_way[i];
+      if (under_way[i] != before) clients[i].flush();
+    }
+  };
+  for (uint32_t turn = shape_.flooders;; turn = turn + 1 < shape_.active ? turn + 1 : shape_.flooders) {
+    uint32_t phase = board_->phase.load(std::memory_order_relaxed);  // a hint of when
+    if (phase == kOver) break;
+    if (phase == kMeasure && !measuring) {
+      measuring = true;
+      answered = 0;
+      cpu_at_begin = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+      cell.latencies.clear();
+    }
+    flood();
+    uint64_t begin = now_ns();
+    auto goes_on = [&] { return board_->phase.load(std::memory_order_relaxed) != kOver; };  // a hint of when
+    auto meanwhile = [&] { shape_.flooders > 0 ? flood() : shm::cpu_relax(); };
+    while (!clients[turn].try_send(m) && goes_on()) meanwhile();  // a shared queue may be full
+    clients[turn].flush();
+    while (!clients[turn].try_receive(reply) && goes_on()) meanwhile();
+    cell.latencies.add(now_ns() - begin);
+    ++answered;
+  }
+  if (!measuring) return cell.latencies.clear();
+  cell.requests.store(answered);
+  cell.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_at_begin;
 }
 
 void RequestLoad::work(uint32_t index, RequestClient& client) {

@@ -1,5 +1,6 @@
 // Many registered client processes, of which some make requests. Each is a process of its own, as
-// applications are.
+// applications are. Or, to know what those wait for that speak seldom, without the wait for a turn on the CPU:
+// one process is all of the clients, and lets one after the other speak.
 #pragma once
 
 #include <sys/types.h>
@@ -17,6 +18,7 @@ struct LoadShape {
   uint32_t active = 1;    // of these make requests
   uint32_t depth = 1;     // requests that each has under way
   uint32_t flooders = 0;  // of the active ones have as many under way as fit, and are not in the latencies
+  bool by_turns = false;  // one process is all clients; each in turn makes one request, while the flooders flood
   double rate = 0;        // requests/s of all together, sent at even times whatever comes back; 0: a closed loop
   int cpu = -1;           // where they run
 };
@@ -47,6 +49,9 @@ class RequestLoad {
   struct Cell;
   struct Board;
   void run_client(uint32_t index);
+  void run_all();
+  void await_start();
+  void take_turns(class RequestClient* clients);
   void work(uint32_t index, class RequestClient& client);
 
   std::string directory_;

@@ -7,7 +7,7 @@ import time
 
 from commands import Commands, main, wait_until
 
-MANY, FEW = 70, 20
+MANY, FEW = 140, 20
 # So many processes that listen: each registers. Lines of input end some of them, or make one connect so often.
 CROWD = """\
 import os, socket, sys
@@ -124,7 +124,7 @@ class Auto(Commands):
 
     def test_a_client_that_talks_gets_a_ring_of_its_own(self):
         code, out, err = self.call(self.build.sluice, "bench", "requests", "--json=-", "--seconds=0.6", "--rounds=1",
-                                   "--queues=auto", "--clients=100", "--active=1", "--depth=8")
+                                   "--queues=auto", f"--clients={MANY}", "--active=1", "--depth=8")
         self.assertEqual((code, err), (0, ""))
         row = json.loads(out)[0]
         self.assertGreater(row["requests_per_s"], 0)
@@ -132,9 +132,18 @@ class Auto(Commands):
 
     def test_silent_clients_go_on_sharing(self):
         code, out, err = self.call(self.build.sluice, "bench", "requests", "--json=-", "--seconds=0.6", "--rounds=1",
-                                   "--queues=auto", "--clients=100", "--rate=500")
+                                   "--queues=auto", f"--clients={MANY}", "--rate=500")
         self.assertEqual((code, err), (0, ""))
         self.assertGreater(json.loads(out)[-1]["shared_part"], 0.9)
+
+    def test_of_many_that_talk_most_share(self):
+        code, out, err = self.call(self.build.sluice, "bench", "requests", "--json=-", "--seconds=0.6", "--rounds=1",
+                                   "--queues=auto", f"--clients={MANY}", "--by-turns")
+        self.assertEqual((code, err), (0, ""))
+        row = json.loads(out)[0]
+        self.assertTrue(row["by_turns"])
+        self.assertGreater(row["requests_per_s"], 0)
+        self.assertGreater(row["shared_part"], 0.5)  # at most 32 of them have rings of their own
 
 
 main()
