@@ -6,7 +6,7 @@
 namespace sluice::monitor {
 
 void DividedQueues::join(Client& client) {
-  lanes_.push_back({&client.region->requests.tail, 0, &client, 0});
+  lanes_.push_back({client.requests.next(), &client, 0});
 }
 
 void DividedQueues::leave(Client& client) {
@@ -74,24 +74,21 @@ bool DividedQueues::has_requests() {
 }
 
 bool DividedQueues::is_servable(const Lane& lane) {
-  // Relaxed: a hint, try_pop looks again with acquire.
-  if (lane.tail->load(std::memory_order_relaxed) == lane.taken) return false;
+  if (!lane.next.is_filled()) return false;
   // A client that does not take its replies gets no further ones.
   return !lane.client->doomed && lane.client->late_replies.empty();
 }
 
 void DividedQueues::serve(Lane& lane) {
   Client& client = *lane.client;
-  uint64_t waiting = lane.tail->load(std::memory_order_relaxed) - lane.taken;  // try_pop acquires
-  if (waiting > shm::kMessages) return clients_.doom(client);
   shm::Message request;
   for (uint32_t n = 0; n < shm::kMessages && client.late_replies.empty(); ++n) {
-    if (!client.requests.try_pop(request)) return;
-    ++lane.taken;
+    if (!client.requests.try_pop(request)) break;
     ++served_;
     ++client.served_divided;
     core_.handle(client.domain, request);
   }
+  lane.next = client.requests.next();
 }
 
 }  // namespace sluice::monitor

@@ -39,8 +39,7 @@ class DividedQueues : public Transport {
  private:
   // Side by side, so that a sweep over idle clients is one independent load for each.
   struct Lane {
-    const shm::Shared<uint64_t>* tail;
-    uint64_t taken;
+    shm::MessageConsumer::Place next;
     Client* client;
     uint64_t last_look;  // that found something
   };

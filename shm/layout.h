@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 5;
+inline constexpr uint32_t kProtocolVersion = 6;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -217,20 +217,28 @@ struct PairView {
 
 // ---- client and reply regions -----------------------------------------------------------
 
+inline constexpr std::size_t kMessageWords = 7;
+
 // A request, reply or notice: one cache line, so that it moves as one.
 struct Message {
   uint16_t type;
-  uint16_t status;  // errno in replies
+  uint16_t status;  // errno in replies; below 0x8000
   uint32_t id;      // the sender's choice; a reply repeats it
-  uint64_t words[7];
+  uint64_t words[kMessageWords];
 };
 static_assert(sizeof(Message) == kCacheLine);
 
 inline constexpr uint32_t kMessages = 64;  // entries of a message ring
 
+// A message in a ring: type, status and id are one word, with a mark (message_ring.h).
+struct alignas(kCacheLine) MessageEntry {
+  Shared<uint64_t> first;
+  uint64_t words[kMessageWords];
+};
+static_assert(sizeof(MessageEntry) == sizeof(Message));
+
 struct MessageEntries {
-  alignas(kCacheLine) Shared<uint64_t> tail;
-  alignas(kCacheLine) Message entries[kMessages];
+  MessageEntry entries[kMessages];
 };
 
 // What the shim counts for `sluice status`. Totals unless named otherwise.

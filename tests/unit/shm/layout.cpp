@@ -17,7 +17,7 @@ constexpr std::size_t line(std::size_t offset) { return offset / kCacheLine; }
 static_assert(line(offsetof(Slot, tail)) != line(offsetof(Slot, head)));
 static_assert(line(offsetof(PairHeader, sleeping)) != line(offsetof(PairHeader, ready_head)));
 static_assert(line(offsetof(PairHeader, sleeping)) != line(offsetof(PairHeader, magic)));
-static_assert(line(offsetof(MessageEntries, tail)) != line(offsetof(MessageEntries, entries)));
+static_assert(sizeof(MessageEntry) == kCacheLine && offsetof(MessageEntries, entries) % kCacheLine == 0);
 static_assert(line(offsetof(SharedQueueRegion, tail)) != line(offsetof(SharedQueueRegion, head)));
 static_assert(line(offsetof(SharedQueueRegion, head)) != line(offsetof(SharedQueueRegion, entries)));
 static_assert(line(offsetof(ClientRegion, claim)) != line(offsetof(ClientRegion, replies_head)));

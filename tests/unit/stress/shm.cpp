@@ -112,7 +112,7 @@ constexpr uint64_t kSent = 2'000'000;
 Message numbered(uint64_t n) {
   Message m;
   m.type = uint16_t(n);
-  m.status = uint16_t(mixed(n));
+  m.status = uint16_t(mixed(n) & 0x7fff);
   m.id = uint32_t(n);
   for (uint64_t& word : m.words) word = mixed(n++);
   return m;
