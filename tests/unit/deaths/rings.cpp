@@ -5,6 +5,7 @@
 
 #include "shm/byte_ring.h"
 #include "shm/channel.h"
+#include "shm/handoff.h"
 #include "shm/message_ring.h"
 #include "shm/ready_queue.h"
 #include "shm/shared_queue.h"
@@ -256,6 +257,43 @@ TEST_CASE("a writer that dies has written whole pieces into a channel") {
         Pieces<const std::byte> bytes = p.channel().observe(n);
         REQUIRE(std::string(reinterpret_cast<const char*>(bytes.first), n) == std::string("einszwei").substr(0, n));
         ++counts[n / 4];
+      });
+  CHECK(deaths > 20);
+  for (uint32_t n : counts) CHECK(n > 0);
+}
+
+struct SocketPair {
+  alignas(kPageBytes) std::byte memory[kHandoffBytes];
+  Handoff way() { return Handoff(memory, 0); }
+  void read_and_write() {
+    uint64_t word = way().word();
+    (void)way().want(word);
+    word = way().word();
+    (void)way().enter(word, 10);
+    for (const char* piece : {"eins", "zwei"}) {
+      Pieces<std::byte> p = way().reserve(word, 4);
+      std::memcpy(p.first, piece, 4);
+      (void)way().publish(word, 4);
+      word = way().word();
+    }
+    way().retire(way().readable(word));
+    (void)way().rest(word);
+  }
+};
+
+TEST_CASE("whoever dies in a handoff leaves whole pieces there, and nobody else's way to the kernel closed") {
+  uint32_t counts[3] = {};
+  uint32_t deaths = die_at_every_instruction<SocketPair>(
+      [](SocketPair& p) { p.read_and_write(); },
+      [&](SocketPair& p, bool) {
+        p.way().leave();
+        std::size_t n = p.way().readable(p.way().word());
+        REQUIRE(n % 4 == 0);
+        REQUIRE(n <= 8);
+        Pieces<const std::byte> bytes = p.way().observe(n);
+        REQUIRE(std::string(reinterpret_cast<const char*>(bytes.first), n) == std::string("einszwei").substr(0, n));
+        ++counts[n / 4];
+        REQUIRE(p.way().want(p.way().word()));
       });
   CHECK(deaths > 20);
   for (uint32_t n : counts) CHECK(n > 0);
