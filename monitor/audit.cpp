@@ -196,7 +196,7 @@ class Judge {
     if (u.kind == "client") return own ? no_write(u) : one_family(u);
     if (u.kind == "replies") return own ? "" : !no_write(u).empty() ? no_write(u) : one_family(u);
     if (u.kind == "directory") return own || u.inode != known_.directory() ? "" : no_write(u);
-    return {};  // requests, passed, channel: several may write these, by design (docs/security.md)
+    return {};  // requests, passed, channel, handoff: several may write these, by design (docs/security.md)
   }
 
  private:

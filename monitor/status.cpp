@@ -83,6 +83,7 @@ std::string Status::json() const {
       {"kernel_accepts_total", total(shm::kKernelAccepts)},
       {"resets_total", total(shm::kResets)},
       {"pipes_total", total(shm::kPipes)},
+      {"socketpairs_total", total(shm::kSocketPairs)},
       {"fallback_total", fallbacks},
       {"requests_total",
        {{"divided", served.divided}, {"shared", served.shared}}},

@@ -39,7 +39,7 @@ bool DescriptorTable::set(int fd, File* f) {
 File* DescriptorTable::clear(int fd) {
   if (uint32_t(fd) >= limit_) return nullptr;
   File* f = entries_[fd].exchange(nullptr, std::memory_order_acq_rel);
-  known_descriptors[fd].fetch_and(uint8_t(~(kind_ == kKnownPipe ? kKnownPipe | kKnownChannel : kind_)), std::memory_order_release);
+  known_descriptors[fd].fetch_and(uint8_t(~all_), std::memory_order_release);
   return f;
 }
 

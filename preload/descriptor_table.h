@@ -18,6 +18,8 @@ enum Known : uint8_t {
   kKnownPipe = 2,     // in `pipe_ends`
   kKnownChannel = 4,  // likewise, and it has a channel
   kKnownOwn = 8,      // the shim's own
+  kKnownPair = 16,     // in `pair_ends`
+  kKnownHandoff = 32,  // likewise, and it has a channel
 };
 extern std::atomic<uint8_t> known_descriptors[kMaxDescriptors];  // a page of it costs memory once it is written
 // kMaxDescriptors once libc's calls are known, until then 0.
@@ -30,13 +32,13 @@ inline bool is_kernels_but_for(int fd, unsigned kinds) {
 }
 // Whether libc's call is to be made at once.
 inline bool is_kernels(int fd) { return is_kernels_but_for(fd, 0); }
-// The same for a call that moves bytes: those of a pipe without a channel are the kernel's.
-inline bool moves_in_kernel(int fd) { return is_kernels_but_for(fd, kKnownPipe); }
+// The same for a call that moves bytes: those of a pipe or a socket pair without a channel are the kernel's.
+inline bool moves_in_kernel(int fd) { return is_kernels_but_for(fd, kKnownPipe | kKnownPair); }
 
 class DescriptorTable {
  public:
-  // `kind`: what stands in known_descriptors for an entry here.
-  explicit constexpr DescriptorTable(Known kind) : kind_(kind) {}
+  // `kind`: what stands in known_descriptors for an entry here; `also`: what may stand there besides.
+  explicit constexpr DescriptorTable(Known kind, unsigned also = 0) : kind_(kind), all_(uint8_t(kind | also)) {}
   // Reserves the table. False if even that fails: then nothing is accelerated.
   [[nodiscard]] bool create();
 
@@ -65,6 +67,7 @@ class DescriptorTable {
   uint32_t limit_ = 0;
   uint32_t high_water_ = 0;
   Known kind_;
+  uint8_t all_;
 };
 
 extern DescriptorTable descriptors;

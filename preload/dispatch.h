@@ -8,8 +8,10 @@
 #include "preload/descriptor_table.h"
 #include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/pipes.h"
+#include "preload/socket_pairs.h"
 
 // A definition that takes the place of libc's.
 #define INTERPOSE(result, name, params) \
@@ -88,6 +90,66 @@ auto on_pipe(int fd, bool writes, Ours&& ours, Theirs&& theirs) -> decltype(thei
   PipeReference p(fd);
   if (p.with_channel() == nullptr || p.get()->writes != writes) return theirs();
   return decltype(theirs())(finish(ours(*p.get())));
+}
+
+// And for the end of a socket pair that has a channel: ours(PairEnd&), which may leave it to the kernel.
+template <class Ours, class Theirs>
+auto on_pair(int fd, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
+  if (pair_at(fd) == nullptr) [[likely]] return theirs();
+  PairReference p(fd);
+  if (p.with_channel() == nullptr) return theirs();
+  ssize_t n = ours(*p.get());
+  return n == kNowTheKernels ? theirs() : decltype(theirs())(finish(n));
+}
+
+// Flags with which a call on a socket pair is one that blocks, and nothing besides.
+constexpr int kPlainReceive = MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
+constexpr int kPlainSend = MSG_NOSIGNAL | MSG_DONTWAIT;
+
+// The end of a socket pair, or the kernel's call.
+template <class Kernel>
+auto receive_on_pair(int fd, const iovec* iov, int count, int flags, Kernel&& kernel) {
+  return on_pair(fd,
+                 [&](PairEnd& p) -> ssize_t {
+                   if ((flags & ~kPlainReceive) != 0) return kNowTheKernels;
+                   auto at_once = [&](size_t) -> ssize_t {
+                     msghdr m{};
+                     m.msg_iov = const_cast<iovec*>(iov);
+                     m.msg_iovlen = size_t(count);
+                     ssize_t n = kernel::recvmsg(fd, &m, MSG_DONTWAIT);
+                     return n < 0 ? -errno : n;
+                   };
+                   return p.receive(iov, count, KernelCall(at_once));
+                 },
+                 kernel);
+}
+
+template <class Kernel>
+auto send_on_pair(int fd, const iovec* iov, int count, int flags, Kernel&& kernel) {
+  return on_pair(fd,
+                 [&](PairEnd& p) -> ssize_t {
+                   auto rest = [&](size_t done) -> ssize_t {
+                     ssize_t n = done == 0 ? ssize_t(kernel()) : send_rest(fd, iov, count, done, flags);
+                     return n < 0 ? -errno : n;
+                   };
+                   bool wait = (flags & MSG_DONTWAIT) == 0 && !p.nonblocking;
+                   if ((flags & ~kPlainSend) == 0) return p.send(fd, iov, count, wait, KernelCall(rest));
+                   PairEnd::Bypass bypass(p, fd);
+                   return rest(0);
+                 },
+                 kernel);
+}
+
+// Around a call that writes to a socket pair in another way than these.
+template <class Kernel>
+auto bypass_pair(int fd, Kernel&& kernel) {
+  return on_pair(fd,
+                 [&](PairEnd& p) -> ssize_t {
+                   PairEnd::Bypass bypass(p, fd);
+                   auto n = kernel();
+                   return n < 0 ? -errno : n;
+                 },
+                 kernel);
 }
 
 }  // namespace sluice::preload

@@ -17,6 +17,7 @@
 #include "preload/routes.h"
 #include "preload/shell.h"
 #include "preload/sleep.h"
+#include "preload/socket_pairs.h"
 #include "preload/unix_name.h"
 
 namespace sluice::preload {
@@ -34,6 +35,7 @@ bool holds_something() {
 void before() {
   control_lock.lock();
   create_pipe_channels();
+  create_pair_channels();
   if (!holds_something()) return;
   // A vfork child has its parent's memory, and descriptors that its parent does not have.
   if (!in_vfork_child()) settle_before_fork();

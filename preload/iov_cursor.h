@@ -15,6 +15,17 @@ inline size_t total_bytes(const iovec* iov, int count) {
   return n;
 }
 
+// What is left after `done` bytes, as vectors of its own (room for `count`). Returns how many.
+inline int rest_of(iovec* rest, const iovec* iov, int count, size_t done) {
+  int n = 0;
+  for (int i = 0; i < count; ++i) {
+    size_t skip = done < iov[i].iov_len ? done : iov[i].iov_len;
+    done -= skip;
+    if (iov[i].iov_len > skip || done == 0) rest[n++] = {static_cast<char*>(iov[i].iov_base) + skip, iov[i].iov_len - skip};
+  }
+  return n;
+}
+
 class IovCursor {
  public:
   IovCursor(const iovec* iov, int count, size_t skip) : iov_(iov), end_(iov + count), at_(skip) { settle(); }

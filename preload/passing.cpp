@@ -15,6 +15,7 @@
 #include "preload/pass_region.h"
 #include "preload/peers.h"
 #include "preload/pipes.h"
+#include "preload/socket_pairs.h"
 
 namespace sluice::preload {
 
@@ -89,11 +90,12 @@ bool provide(Leaving& l, Takers takers) {
 
 bool may_pass(const msghdr* m) {
   if (m == nullptr || m->msg_control == nullptr || m->msg_controllen == 0) return false;
-  if (descriptors.high_water() == 0 && !any_pipes) return false;
+  if (descriptors.high_water() == 0 && !any_pipes && !any_pairs) return false;
   bool any = false;
   each_descriptor(m, [&](int& fd) {
     any |= is_socket_of_ours(fd);
     pass_on_pipe(fd);
+    leave_pair_to_kernel(fd);
   });
   return any;
 }

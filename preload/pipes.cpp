@@ -17,7 +17,7 @@ namespace sluice::preload {
 
 using namespace shm;
 
-constinit DescriptorTable pipe_ends(kKnownPipe);
+constinit DescriptorTable pipe_ends(kKnownPipe, kKnownChannel);
 constinit bool any_pipes = false;
 
 namespace {

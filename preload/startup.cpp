@@ -15,6 +15,7 @@
 #include "preload/fork.h"
 #include "preload/libc.h"
 #include "preload/pipes.h"
+#include "preload/socket_pairs.h"
 
 namespace sluice::preload {
 
@@ -27,6 +28,7 @@ void inherit_listeners() {
     int fd = atoi(e->d_name);
     if (fd > 2 || (e->d_name[0] != '.' && fd >= 0)) inherit_listener(fd);
     if (fd > 2) inherit_channel(fd);
+    if (fd > 2) inherit_handoff(fd);
   }
   closedir(d);
 }

@@ -10,6 +10,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/libc.h"
 #include "preload/pipes.h"
+#include "preload/socket_pairs.h"
 
 namespace sluice::preload {
 
@@ -32,7 +33,9 @@ struct Originals {
 };
 Originals originals;
 
-bool is_ours(const FILE* f) { return descriptors.peek(f->_fileno) != nullptr || pipe_at(f->_fileno) != nullptr; }
+bool is_ours(const FILE* f) {
+  return descriptors.peek(f->_fileno) != nullptr || pipe_at(f->_fileno) != nullptr || pair_at(f->_fileno) != nullptr;
+}
 
 ssize_t read_stream(FILE* f, void* buf, ssize_t n) {
   return is_ours(f) ? ::read(f->_fileno, buf, size_t(n)) : originals.read(f, buf, n);

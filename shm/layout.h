@@ -252,6 +252,7 @@ enum Counter : uint32_t {
   kBells,            // bells rung
   kResets,           // connections ended because the peer broke an invariant
   kPipes,            // pipes whose bytes went through a channel
+  kSocketPairs,      // socket pairs, likewise
   kFallbacks = 16,   // kFallbacks + Fallback: connects that went to the kernel, by reason
   kCounters = 48,
 };
@@ -266,7 +267,7 @@ enum class Fallback : uint32_t {
   kRefused,        // policy
   kOption,         // the socket carries something only the kernel does
   kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams; a pipe of packets
-  kSocketPair,     // socketpair(2)
+  kSocketPair,     // a socket pair of records or datagrams, or one that is watched for events
   kFifo,           // a named pipe was made
   kCount,
 };

@@ -60,8 +60,8 @@ class Sluice:
     def counted(self):
         after = self._coordinator.status()
         accelerated, fallbacks = counted_between(self._before, after)
-        # Pipes are counted apart.
-        return accelerated + after["pipes_total"] - self._before["pipes_total"], fallbacks
+        # Pipes and socket pairs are counted apart.
+        return accelerated + sum(after[key] - self._before[key] for key in ("pipes_total", "socketpairs_total")), fallbacks
 
     def coordinator_work(self):
         cpu_seconds = self._coordinator.cpu_seconds() - self._cpu_seconds_before

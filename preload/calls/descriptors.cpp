@@ -41,6 +41,7 @@ int close_one(int fd) {
   if (in_vfork_child()) return libc.close(fd) == 0 ? 0 : -errno;
   cancellation_point();
   drop_pipe_end(fd);
+  drop_pair_end(fd);
   File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
   int r = kernel::close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
   if (f != nullptr) f->release();
@@ -55,6 +56,7 @@ int share(int from, int copy) {
     return copy;
   }
   share_pipe_end(from, copy);
+  share_pair_end(from, copy);
   FileReference f(from);
   if (f.get() == nullptr) return copy;
   Guard guard(control_lock);
@@ -66,7 +68,7 @@ template <class Dup>
 int dup_onto(int from, int to, Dup&& kernel_dup) {
   if (is_own_descriptor(to)) return -EBADF;
   bool concerned = descriptors.peek(from) != nullptr || descriptors.peek(to) != nullptr || any_vfork_copies() ||
-                   pipe_at(from) != nullptr || pipe_at(to) != nullptr;
+                   pipe_at(from) != nullptr || pipe_at(to) != nullptr || pair_at(from) != nullptr || pair_at(to) != nullptr;
   if (from == to || !concerned) {
     int r = kernel_dup();
     return r < 0 ? -errno : r;
@@ -74,6 +76,7 @@ int dup_onto(int from, int to, Dup&& kernel_dup) {
   if (libc.fcntl(from, F_GETFD) < 0) return -errno;  // then `to` stays open
   if (descriptors.peek(to) != nullptr && !in_vfork_child()) drop(to);
   drop_pipe_end(to);
+  drop_pair_end(to);
   return share(from, kernel_dup());
 }
 
@@ -134,6 +137,11 @@ void note_pipe_change(PipeEnd& p, int command, int argument, int result) {
   if (command == F_SETPIPE_SZ) h.limit.store(uint32_t(result), std::memory_order_relaxed);  // a bound
 }
 
+void note_pair_flags(int fd, bool nonblocking, bool async) {
+  if (PairReference p(fd); p.get() != nullptr) p.get()->note_nonblocking(nonblocking);
+  if (async) leave_pair_to_kernel(fd);
+}
+
 int do_fcntl(int fd, int command, void* argument) {
   FileReference f(fd);
   bool socket = f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket;
@@ -146,7 +154,8 @@ int do_fcntl(int fd, int command, void* argument) {
   int r = libc.fcntl(fd, command, argument);
   if (r < 0) return -errno;
   if (p.get() != nullptr) note_pipe_change(*p.get(), command, int(long(argument)), r);
-  if ((f.get() != nullptr || p.get() != nullptr || any_vfork_copies()) && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
+  if (pair_at(fd) != nullptr && command == F_SETFL) note_pair_flags(fd, (long(argument) & O_NONBLOCK) != 0, (long(argument) & O_ASYNC) != 0);
+  if ((f.get() != nullptr || p.get() != nullptr || pair_at(fd) != nullptr || any_vfork_copies()) && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) return share(fd, r);
   return r;
 }
 
@@ -226,6 +235,7 @@ int around_own(unsigned first, unsigned last, F&& f) {
 int do_close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~int{CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE}) != 0) return -EINVAL;
   if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && any_pipes) drop_pipe_ends(first, last);
+  if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && any_pairs) drop_pair_ends(first, last);
   if ((flags & CLOSE_RANGE_CLOEXEC) == 0 && descriptors.high_water() > first && !in_vfork_child())
     for (unsigned fd = first; fd <= last && fd < descriptors.high_water(); ++fd)
       if (descriptors.peek(int(fd)) != nullptr) drop(int(fd));
@@ -267,6 +277,8 @@ INTERPOSE_VARIADIC(int, ioctl, (int fd, unsigned long request, void* argument)) 
                    [&] {
                      int r = libc.ioctl(fd, request, argument);
                      if (r == 0 && pipe_at(fd) != nullptr) note_pipe_ioctl(fd, request, static_cast<int*>(argument));
+                     if (r == 0 && pair_at(fd) != nullptr && request == FIONBIO) note_pair_flags(fd, *static_cast<int*>(argument) != 0, false);
+                     if (r == 0 && pair_at(fd) != nullptr && request == FIOASYNC) leave_pair_to_kernel(fd);
                      return r;
                    });
 }

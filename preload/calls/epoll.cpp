@@ -79,6 +79,7 @@ INTERPOSE(int, epoll_create, (int size)) {
 INTERPOSE(int, epoll_ctl, (int epfd, int op, int fd, epoll_event* event)) {
   be_ready();
   if (pipe_at(fd) != nullptr) (void)settle_polled(fd);
+  if (pair_at(fd) != nullptr && op != EPOLL_CTL_DEL) note_pair_polled(fd, true);
   FileReference f(fd);
   if (f.get() != nullptr) return finish(control_ours(epfd, op, fd, *f.get(), event));
   int r = libc.epoll_ctl(epfd, op, fd, event);

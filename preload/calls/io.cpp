@@ -15,14 +15,16 @@ template <class F>
 ssize_t at_position(const iovec* iov, int count, off64_t offset, F&& f) {
   return with_vectors(iov, count, [&](const iovec* v, int n) -> ssize_t { return offset != -1 ? -ESPIPE : f(v, n); });
 }
-// The end of a pipe: read and write, in all their forms, or the kernel's call.
+// The end of a pipe or of a socket pair: read and write, in all their forms, or the kernel's call.
 template <class Kernel>
 ssize_t read_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
-  return on_pipe(fd, false, [&](PipeEnd& p) -> ssize_t { return p.receive(fd, iov, count); }, kernel);
+  return on_pipe(fd, false, [&](PipeEnd& p) -> ssize_t { return p.receive(fd, iov, count); },
+                 [&] { return receive_on_pair(fd, iov, count, 0, kernel); });
 }
 template <class Kernel>
 ssize_t write_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
-  return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t { return p.send(fd, iov, count); }, kernel);
+  return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t { return p.send(fd, iov, count); },
+                 [&] { return send_on_pair(fd, iov, count, 0, kernel); });
 }
 int flags_of(int rwf) { return (rwf & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
 // A call that reads the kernel's pipe finds everything there.
@@ -123,7 +125,7 @@ INTERPOSE(ssize_t, pwritev2, (int fd, const iovec* iov, int count, off_t offset,
                            PipeEnd::Bypass bypass(p, fd);
                            ssize_t n = libc.pwritev2(fd, iov, count, offset, flags);
                            return n < 0 ? -errno : n;
-                         }, [&] { return libc.pwritev2(fd, iov, count, offset, flags); });
+                         }, [&] { return bypass_pair(fd, [&] { return libc.pwritev2(fd, iov, count, offset, flags); }); });
                        });
 }
 

@@ -140,6 +140,37 @@ int send_parcels(int channel, mmsghdr* m, unsigned count, int flags) {
   return sent > 0 || count == 0 ? int(sent) : -1;
 }
 
+ssize_t receive_message_on_pair(int fd, msghdr* to, int flags) {
+  return on_pair(fd,
+                 [&](PairEnd& p) -> ssize_t {
+                   UserMessage m(to);
+                   if (m.error() != 0 || (flags & ~kPlainReceive) != 0) return kNowTheKernels;
+                   bool by_kernel = false;
+                   auto at_once = [&](size_t) -> ssize_t {
+                     ssize_t n = kernel::recvmsg(fd, to, flags | MSG_DONTWAIT);
+                     by_kernel = n >= 0;
+                     return n < 0 ? -errno : n;
+                   };
+                   ssize_t n = p.receive(m.get()->msg_iov, int(m.get()->msg_iovlen), KernelCall(at_once));
+                   if (n < 0 || by_kernel) return n;
+                   m.get()->msg_namelen = 0;
+                   m.get()->msg_controllen = 0;
+                   m.get()->msg_flags = flags & MSG_CMSG_CLOEXEC;
+                   int error = m.give_back(to);
+                   return error != 0 ? error : n;
+                 },
+                 [&] { return libc.recvmsg(fd, to, flags); });
+}
+
+ssize_t send_message_on_pair(int fd, const msghdr* from, int flags) {
+  auto kernel = [&] { return may_pass(from) ? send_parcel(fd, from, flags) : libc.sendmsg(fd, from, flags); };
+  if (pair_at(fd) == nullptr) return kernel();
+  UserMessage m(from);
+  bool plain = m.error() == 0 && m.get()->msg_controllen == 0 && m.get()->msg_namelen == 0;
+  if (!plain) return bypass_pair(fd, kernel);
+  return send_on_pair(fd, m.get()->msg_iov, int(m.get()->msg_iovlen), flags, kernel);
+}
+
 }  // namespace
 
 INTERPOSE(ssize_t, recv, (int fd, void* buf, size_t n, int flags)) {
@@ -148,7 +179,10 @@ INTERPOSE(ssize_t, recv, (int fd, void* buf, size_t n, int flags)) {
                          iovec iov{buf, n};
                          return s.receive(&iov, 1, flags);
                        },
-                       [&] { return libc.recv(fd, buf, n, flags); });
+                       [&] {
+                         iovec iov{buf, n};
+                         return receive_on_pair(fd, &iov, 1, flags, [&] { return libc.recv(fd, buf, n, flags); });
+                       });
 }
 
 INTERPOSE(ssize_t, recvfrom, (int fd, void* buf, size_t n, int flags, sockaddr* addr, socklen_t* length)) {
@@ -160,13 +194,17 @@ INTERPOSE(ssize_t, recvfrom, (int fd, void* buf, size_t n, int flags, sockaddr* 
                          if (r >= 0 && addr != nullptr && length != nullptr) *length = s.is_unix() ? put_name(s, r, addr, *length) : 0;
                          return r;
                        },
-                       [&] { return libc.recvfrom(fd, buf, n, flags, addr, length); });
+                       [&] {
+                         iovec iov{buf, n};
+                         auto kernel = [&] { return libc.recvfrom(fd, buf, n, flags, addr, length); };
+                         return addr != nullptr ? kernel() : receive_on_pair(fd, &iov, 1, flags, kernel);
+                       });
 }
 
 INTERPOSE(ssize_t, recvmsg, (int fd, msghdr* m, int flags)) {
   return on_connection(fd, [&](TcpSocket& s) { return receive_message(s, m, flags); },
                        [&] {
-                         ssize_t n = libc.recvmsg(fd, m, flags);
+                         ssize_t n = receive_message_on_pair(fd, m, flags);
                          if (n >= 0) unpack_if_any(m);
                          return n;
                        });
@@ -199,7 +237,10 @@ INTERPOSE(ssize_t, send, (int fd, const void* buf, size_t n, int flags)) {
                          iovec iov{const_cast<void*>(buf), n};
                          return s.send(&iov, 1, flags);
                        },
-                       [&] { return libc.send(fd, buf, n, flags); });
+                       [&] {
+                         iovec iov{const_cast<void*>(buf), n};
+                         return send_on_pair(fd, &iov, 1, flags, [&] { return libc.send(fd, buf, n, flags); });
+                       });
 }
 
 INTERPOSE(ssize_t, sendto, (int fd, const void* buf, size_t n, int flags, const sockaddr* addr, socklen_t length)) {
@@ -211,7 +252,9 @@ INTERPOSE(ssize_t, sendto, (int fd, const void* buf, size_t n, int flags, const 
                        },
                        [&] {
                          leave_for_fast_open(fd, flags);
-                         return libc.sendto(fd, buf, n, flags, addr, length);
+                         iovec iov{const_cast<void*>(buf), n};
+                         auto kernel = [&] { return libc.sendto(fd, buf, n, flags, addr, length); };
+                         return addr != nullptr ? bypass_pair(fd, kernel) : send_on_pair(fd, &iov, 1, flags, kernel);
                        });
 }
 
@@ -219,7 +262,7 @@ INTERPOSE(ssize_t, sendmsg, (int fd, const msghdr* m, int flags)) {
   return on_connection(fd, [&](TcpSocket& s) { return send_message(s, m, flags); },
                        [&] {
                          leave_for_fast_open(fd, flags);
-                         return may_pass(m) ? send_parcel(fd, m, flags) : libc.sendmsg(fd, m, flags);
+                         return send_message_on_pair(fd, m, flags);
                        });
 }
 
@@ -238,7 +281,9 @@ INTERPOSE(int, sendmmsg, (int fd, mmsghdr* m, unsigned count, int flags)) {
                        [&] {
                          bool any = false;
                          for (unsigned i = 0; i < count; ++i) any |= may_pass(&m[i].msg_hdr);
-                         return any ? send_parcels(fd, m, count, flags) : libc.sendmmsg(fd, m, count, flags);
+                         return bypass_pair(fd, [&] {
+                           return any ? send_parcels(fd, m, count, flags) : libc.sendmmsg(fd, m, count, flags);
+                         });
                        });
 }
 

@@ -21,7 +21,7 @@ static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
 constexpr int kKernelSpins = 48;
 
 // Whether the shim has anything at all that could be polled.
-bool has_something() { return descriptors.high_water() != 0 || any_pipes; }
+bool has_something() { return descriptors.high_water() != 0 || any_pipes || any_pairs; }
 
 // Whether there is something of ours to look at in it. What cannot be read is for the kernel to refuse.
 bool is_readable(const pollfd* fds, nfds_t count) { return has_something() && probe_user(fds, count) == 0; }
@@ -245,6 +245,14 @@ bool settle_pipes(const pollfd* fds, nfds_t count) {
     if (pipe_at(fds[i].fd) != nullptr && (fds[i].events & (POLLIN | POLLRDNORM)) != 0) all &= settle_polled(fds[i].fd);
   return all;
 }
+void note_pairs(const pollfd* fds, nfds_t count) {
+  for (nfds_t i = 0; i < count; ++i)
+    if (pair_at(fds[i].fd) != nullptr && (fds[i].events & (POLLIN | POLLRDNORM)) != 0) note_pair_polled(fds[i].fd, false);
+}
+void note_pairs(int count, const fd_set* r) {
+  for (int fd = 0; fd < count && fd < int(pair_ends.high_water()); ++fd)
+    if (has(r, fd) && pair_at(fd) != nullptr) note_pair_polled(fd, false);
+}
 // Some have bytes that could not be moved into the kernel's pipe: these are readable now.
 int poll_unsettled(pollfd* fds, nfds_t count) {
   int n = poll_files(fds, count, Deadline::in_ms(0), nullptr);
@@ -267,6 +275,7 @@ void settle_pipes(int count, const fd_set* r) {
 INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
   be_ready();
   if (!is_readable(fds, count)) return libc.poll(fds, count, timeout);
+  if (any_pairs) note_pairs(fds, count);
   if (any_pipes && !settle_pipes(fds, count)) return poll_unsettled(fds, count);
   if (!any_ours(fds, count)) return libc.poll(fds, count, timeout);
   return poll_files(fds, count, Deadline::in_ms(timeout), nullptr);
@@ -275,6 +284,7 @@ INTERPOSE(int, poll, (pollfd* fds, nfds_t count, int timeout)) {
 INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
   if (!is_readable(fds, count)) return libc.ppoll(fds, count, timeout, mask);
+  if (any_pairs) note_pairs(fds, count);
   if (any_pipes && !settle_pipes(fds, count)) return poll_unsettled(fds, count);
   if (!any_ours(fds, count)) return libc.ppoll(fds, count, timeout, mask);
   return poll_files(fds, count, Deadline::in(timeout), mask);
@@ -283,6 +293,7 @@ INTERPOSE(int, ppoll, (pollfd* fds, nfds_t count, const timespec* timeout, const
 INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* timeout)) {
   be_ready();
   if (!is_readable(count, r, w, e)) return libc.select(count, r, w, e, timeout);
+  if (any_pairs) note_pairs(count, r);
   if (any_pipes) settle_pipes(count, r);
   if (!any_ours(count, r, w, e)) return libc.select(count, r, w, e, timeout);
   timespec t{};
@@ -303,6 +314,7 @@ INTERPOSE(int, select, (int count, fd_set* r, fd_set* w, fd_set* e, timeval* tim
 INTERPOSE(int, pselect, (int count, fd_set* r, fd_set* w, fd_set* e, const timespec* timeout, const sigset_t* mask)) {
   be_ready();
   if (!is_readable(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
+  if (any_pairs) note_pairs(count, r);
   if (any_pipes) settle_pipes(count, r);
   if (!any_ours(count, r, w, e)) return libc.pselect(count, r, w, e, timeout, mask);
   int n = select_files(count, r, w, e, Deadline::in(timeout), mask);

@@ -22,8 +22,10 @@ int depart(Exec&& exec) {
   auto* list = static_cast<Leaving*>(alloca(room * sizeof(Leaving)));
   Departure departure(list, room);
   PipeDeparture pipes;
+  PairDeparture pairs;
   int r = exec();
   pipes.call_off();
+  pairs.call_off();
   departure.call_off();
   return r;
 }
@@ -71,15 +73,18 @@ int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
   be_ready();
   if (in_vfork_child()) return spawn(actions);
   PipeDeparture pipes;
+  PairDeparture pairs;
   if (descriptors.high_water() == 0) {
     int error = spawn(actions);
     pipes.call_off();
+    pairs.call_off();
     return error;
   }
   SpawnPlan plan(actions);
   int error = spawn(plan.actions());
   plan.end(error == 0);
   pipes.call_off();
+  pairs.call_off();
   return error;
 }
 

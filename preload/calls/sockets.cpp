@@ -123,6 +123,18 @@ int shut_down_in_kernel(TcpSocket& s, int fd, int how) {
   return libc.shutdown(fd, how) == 0 ? 0 : -errno;
 }
 
+// Options that say nothing of what a call on a socket pair returns. The kernel has the time-outs and sizes.
+bool is_harmless_on_pair(int level, int name) {
+  if (level != SOL_SOCKET) return false;
+  switch (name) {
+    case SO_SNDBUF: case SO_RCVBUF: case SO_SNDBUFFORCE: case SO_RCVBUFFORCE: case SO_SNDTIMEO: case SO_RCVTIMEO:
+    case SO_LINGER: case SO_KEEPALIVE: case SO_REUSEADDR: case SO_REUSEPORT: case SO_PRIORITY: case SO_NO_CHECK:
+      return true;
+    default:
+      return false;
+  }
+}
+
 int report_name(const TcpSocket& s, bool of_peer, sockaddr* addr, socklen_t* length) {
   if (addr == nullptr || length == nullptr) return -EFAULT;
   if (int(*length) < 0) return -EINVAL;
@@ -254,12 +266,10 @@ INTERPOSE(int, socket, (int family, int type, int protocol)) {
   return finish(changed ? create_after_change(family, type, protocol) : create(family, type));
 }
 
-// The ends are nearly always for children that are started by exec, where a carrier would be slower than
-// the kernel.
 INTERPOSE(int, socketpair, (int family, int type, int protocol, int ends[2])) {
   be_ready();
   int r = libc.socketpair(family, type, protocol, ends);
-  if (r == 0) coordinator.count_fallback(shm::Fallback::kSocketPair);
+  if (r == 0) note_pair(ends, type);
   return r;
 }
 
@@ -328,7 +338,10 @@ INTERPOSE(int, shutdown, (int fd, int how)) {
                      if (how != SHUT_WR) s.stop_listening();
                      return 0;
                    },
-                   [&] { return libc.shutdown(fd, how); });
+                   [&] {
+                     if (pair_at(fd) != nullptr) leave_pair_to_kernel(fd, how != SHUT_WR, how != SHUT_RD);
+                     return libc.shutdown(fd, how);
+                   });
 }
 
 INTERPOSE(int, getsockname, (int fd, sockaddr* addr, socklen_t* length)) {
@@ -358,7 +371,10 @@ INTERPOSE(int, getsockopt, (int fd, int level, int name, void* value, socklen_t*
 
 INTERPOSE(int, setsockopt, (int fd, int level, int name, const void* value, socklen_t length)) {
   return on_socket(fd, [&](TcpSocket& s) { return set_option(s, fd, level, name, value, length); },
-                   [&] { return libc.setsockopt(fd, level, name, value, length); });
+                   [&] {
+                     if (pair_at(fd) != nullptr && !is_harmless_on_pair(level, name)) leave_pair_to_kernel(fd);
+                     return libc.setsockopt(fd, level, name, value, length);
+                   });
 }
 
 }  // namespace sluice::preload

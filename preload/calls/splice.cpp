@@ -31,7 +31,7 @@ int splice_error(int pipe, const off64_t* pipe_offset, const off64_t* socket_off
   return (fcntl(pipe, F_GETFL) & O_ACCMODE) == (receives ? O_RDONLY : O_WRONLY) ? -EBADF : 0;
 }
 
-// Around a call that moves bytes between kernel pipes: what is read from is all there, and what is
+// Around a call that moves bytes between kernel pipes, or to a socket pair: what is read from is all there, and what is
 // written to comes after what went before.
 template <class Kernel>
 ssize_t between_pipes(int from, int to, Kernel&& kernel) {
@@ -43,7 +43,7 @@ ssize_t between_pipes(int from, int to, Kernel&& kernel) {
                    ssize_t n = kernel();
                    return n < 0 ? -errno : n;
                  },
-                 kernel);
+                 [&] { return bypass_pair(to, kernel); });
 }
 
 ssize_t splice_connection(int from, off64_t* from_offset, int to, off64_t* to_offset, size_t n, unsigned flags) {
@@ -65,7 +65,7 @@ ssize_t splice_connection(int from, off64_t* from_offset, int to, off64_t* to_of
 
 INTERPOSE(ssize_t, sendfile, (int to, int from, off_t* offset, size_t n)) {
   be_ready();
-  if (pipe_at(to) != nullptr) return between_pipes(-1, to, [&] { return libc.sendfile(to, from, offset, n); });
+  if (pipe_at(to) != nullptr || pair_at(to) != nullptr) return between_pipes(-1, to, [&] { return libc.sendfile(to, from, offset, n); });
   if (descriptors.peek(from) != nullptr) return finish(ssize_t{-EINVAL});  // a socket cannot be mapped
   return on_connection(to,
                        [&](TcpSocket& s) -> ssize_t {

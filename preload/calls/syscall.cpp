@@ -4,9 +4,11 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "preload/dispatch.h"
+#include "preload/restrictions.h"
 #include "preload/signals.h"
 
 namespace sluice::preload {
@@ -116,6 +118,8 @@ bool known(long number, const Arguments& x, long& result) {
       return true;
     }
     case SYS_rt_sigaction: result = signal_action(x.fd(0), x.pointer<KernelAction>(1), x.pointer<KernelAction>(2)); return true;
+    case SYS_seccomp: return before_restriction(), false;
+    case SYS_prctl: result = prctl(x.fd(0), x.a[1], x.a[2], x.a[3], x.a[4]); return true;
     case SYS_unshare: result = unshare(x.fd(0)); return true;
     case SYS_setns: result = setns(x.fd(0), x.fd(1)); return true;
     case SYS_execve:

@@ -9,6 +9,7 @@
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/pipes.h"
+#include "preload/socket_pairs.h"
 #include "preload/pool.h"
 #include "preload/signals.h"
 #include "preload/user_memory.h"
@@ -54,6 +55,7 @@ void File::hand_interests_to(File& other) {
 void File::vanish() {
   while (interests_ != nullptr) interests_->set->forget(*interests_);
   if (kind_ == FileKind::kPipeEnd) return give_up_pipe_end(static_cast<PipeEnd&>(*this));
+  if (kind_ == FileKind::kPairEnd) return give_up_pair_end(static_cast<PairEnd&>(*this));
   if (kind_ == FileKind::kTcpSocket) {
     static_cast<TcpSocket&>(*this).let_go();
   } else {

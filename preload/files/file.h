@@ -14,7 +14,7 @@ namespace sluice::preload {
 class EpollSet;
 struct Interest;
 
-enum class FileKind : uint8_t { kTcpSocket, kEpollSet, kPipeEnd };
+enum class FileKind : uint8_t { kTcpSocket, kEpollSet, kPipeEnd, kPairEnd };
 
 // Lives while a descriptor or a running call refers to it; a TcpSocket also while its
 // connection still has to be wound up.

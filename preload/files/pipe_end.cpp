@@ -312,13 +312,7 @@ namespace {
 ssize_t write_rest(int fd, const iovec* iov, int count, size_t done) {
   if (count == 1) return libc.write(fd, static_cast<const char*>(iov->iov_base) + done, iov->iov_len - done);
   auto* rest = static_cast<iovec*>(alloca(size_t(count) * sizeof(iovec)));
-  int n = 0;
-  for (int i = 0; i < count; ++i) {
-    size_t skip = done < iov[i].iov_len ? done : iov[i].iov_len;
-    done -= skip;
-    if (iov[i].iov_len > skip || done == 0) rest[n++] = {static_cast<char*>(iov[i].iov_base) + skip, iov[i].iov_len - skip};
-  }
-  return libc.writev(fd, rest, n);
+  return libc.writev(fd, rest, rest_of(rest, iov, count, done));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ import unittest
 
 from commands import Commands, OtherVersion, main, wait_until
 
-KERNELS = ("import os, socket, sys; os.mkfifo(sys.argv[1]); a, b = socket.socketpair();"
+KERNELS = ("import os, socket, sys; os.mkfifo(sys.argv[1]); a, b = socket.socketpair(type=socket.SOCK_SEQPACKET);"
            "os.pipe2(os.O_DIRECT); d = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);" )
 LISTEN = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"
 REPEATED = """

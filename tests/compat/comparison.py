@@ -71,4 +71,4 @@ class Verdict:
 
 def accelerated(side):
     status = side.get("status", {})
-    return sum(status.get(key, 0) for key in ("accelerated_total", "pipes_total", "unix_total"))
+    return sum(status.get(key, 0) for key in ("accelerated_total", "pipes_total", "socketpairs_total", "unix_total"))

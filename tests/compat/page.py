@@ -40,6 +40,7 @@ comes out differently in two native runs proves nothing either way and is only l
 """
 SAME_TIME_SECONDS = 1200  # between runs whose throughput may be compared
 COUNTED = {"accelerated_total": ("connection", "connections"), "pipes_total": ("pipe", "pipes"),
+           "socketpairs_total": ("socket pair", "socket pairs"),
            "unix_total": ("AF_UNIX socket", "AF_UNIX sockets")}
 
 
