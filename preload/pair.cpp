@@ -225,10 +225,12 @@ bool Pair::take_ring(uint32_t size_log2, uint32_t& page) {
   return true;
 }
 
-void Pair::give_ring(uint32_t page, uint32_t size_log2) {
+// What was in it was for whoever had that connection: the next one finds nothing of it.
+void Pair::give_ring(const RingRef& r, uint64_t until) {
+  clear_ring(out_, r, until);
   Guard guard(ring_lock_);
-  uint32_t c = class_of(size_log2);
-  private_->free_rings[c][free_ring_count_[c]++] = page;
+  uint32_t c = class_of(r.size_log2);
+  private_->free_rings[c][free_ring_count_[c]++] = r.page;
 }
 
 // ---- news ---------------------------------------------------------------------------------

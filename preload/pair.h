@@ -90,7 +90,8 @@ class Pair {
 
   // ---- ring memory of our region; has a lock of its own
   [[nodiscard]] bool take_ring(uint32_t size_log2, uint32_t& page);
-  void give_ring(uint32_t page, uint32_t size_log2);
+  // `until`: the position up to which it was written.
+  void give_ring(const shm::RingRef& r, uint64_t until);
 
   // ---- news; needs no lock
   // Tells the peer to look at a connection, and wakes it. After a full fence that follows

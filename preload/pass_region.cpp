@@ -14,6 +14,7 @@
 #include "preload/libc.h"
 #include "preload/pair.h"
 #include "preload/routes.h"
+#include "shm/byte_ring.h"
 #include "shm/region.h"
 
 namespace sluice::preload {
@@ -103,10 +104,25 @@ bool PassRegion::is_over(const Place& p) const {
   return theirs_closed && (view_.slot(p.slot).state.load(std::memory_order_acquire) & kClosed) != 0;
 }
 
+// As Pair::give_ring; how far it was written, its slot says, unless another connection has that by now.
+void PassRegion::clear(const Place& p) {
+  const Slot& slot = view_.slot(p.slot);
+  uint64_t size = uint64_t{1} << p.size_log2;
+  bool known = slot.generation.load(std::memory_order_acquire) == p.generation;
+  uint64_t from = known ? slot.rings[1].from : 0;  // others write it: what is wrong clears too little of their user's
+  uint64_t until = known ? slot.tail.load(std::memory_order_relaxed) : size;  // over, so it does not change
+  clear_ring(view_, {from, p.page, p.size_log2}, until);
+}
+
 void PassRegion::vacate(Place& p) {
   if (!p.taken) return;
   p.taken = false;
-  for (uint32_t i = 0; i < p.old_count; ++i) pair_.give_ring(p.old[i].page, p.old[i].size_log2);
+  clear(p);
+  uint64_t until = p.old_until;
+  for (uint32_t i = 0; i < p.old_count; ++i) {
+    pair_.give_ring(p.old[i], until);
+    until = p.old[i].from;
+  }
   if (!pair_.begins(p.slot) || pair_.inherited || pair_.socket_at(p.slot) != nullptr) return;
   pair_.give_slot(p.slot);
   if (p.port != 0) give_port(p.port);
@@ -133,7 +149,7 @@ PassRegion::Place* PassRegion::add(uint32_t size_log2) {
     room_ = room;
   }
   Place& p = places_[count_++];
-  p = {next_page_, size_log2, 0, 0, {}, 0, 0, false};
+  p = {next_page_, size_log2, 0, 0, {}, 0, 0, 0, false};
   next_page_ += pages;
   return &p;
 }
@@ -152,12 +168,13 @@ bool PassRegion::take_ring(uint32_t slot, uint32_t generation, uint32_t size_log
   return true;
 }
 
-void PassRegion::free_later(uint32_t slot, uint32_t generation, const RingRef* old, uint32_t count, uint16_t port) {
+void PassRegion::free_later(uint32_t slot, uint32_t generation, const RingRef* old, uint32_t count, uint64_t until, uint16_t port) {
   for (uint32_t i = 0; i < count_; ++i) {
     Place& p = places_[i];
     if (!p.taken || p.slot != slot || p.generation != generation) continue;
     for (uint32_t k = 0; k < count && k < 2; ++k) p.old[k] = old[k];
     p.old_count = count;
+    p.old_until = until;
     p.port = port;
     return;
   }

@@ -24,15 +24,16 @@ class PassRegion {
   bool is_usable() const;
 
   // Ring memory for a connection, until both sides have closed it. `old`: rings of the pair's own
-  // region that are free then, too. `port`: a local port of ours likewise; 0: none.
+  // region that are free then, too, the newest first, written up to `until`. `port`: a local port of ours likewise; 0: none.
   [[nodiscard]] bool take_ring(uint32_t slot, uint32_t generation, uint32_t size_log2, uint32_t& page);
-  void free_later(uint32_t slot, uint32_t generation, const shm::RingRef* old, uint32_t count, uint16_t port);
+  void free_later(uint32_t slot, uint32_t generation, const shm::RingRef* old, uint32_t count, uint64_t until, uint16_t port);
 
  private:
   struct Place {
     uint32_t page, size_log2;
     uint32_t slot, generation;
     shm::RingRef old[2];
+    uint64_t old_until;
     uint32_t old_count;
     uint16_t port;
     bool taken;
@@ -41,6 +42,7 @@ class PassRegion {
   int make_known(int region);
   bool is_over(const Place& p) const;
   void vacate(Place& p);
+  void clear(const Place& p);
   Place* find_free(uint32_t size_log2, uint32_t looks);
   Place* add(uint32_t size_log2);
 

@@ -68,6 +68,16 @@ inline RingRef copy_once(const RingRef& theirs) {
           __atomic_load_n(&theirs.size_log2, __ATOMIC_RELAXED)};
 }
 
+// Zeroes what was written into a ring from its first byte up to `until`: the writer, before it uses the memory for
+// another connection. Memory that was never touched stays untouched.
+inline void clear_ring(const PairView& to, const RingRef& r, uint64_t until) {
+  std::size_t size = std::size_t{1} << r.size_log2;
+  uint64_t written = until - r.from < size ? until - r.from : size;
+  Pieces<std::byte> p = pieces_at<std::byte>(to.base + uint64_t{r.page} * kPageBytes, size, r.from, written);
+  __builtin_memset(p.first, 0, p.first_bytes);
+  if (p.second_bytes != 0) __builtin_memset(p.second, 0, p.second_bytes);
+}
+
 class ByteConsumer {
  public:
   ByteConsumer(PairView from, Slot& theirs, Slot& mine) : from_(from), theirs_(theirs), mine_(mine) {}

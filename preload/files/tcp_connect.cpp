@@ -689,9 +689,11 @@ bool TcpSocket::wind_up() {
 
 void TcpSocket::free_rings() {
   uint32_t n = mine->switches.load(std::memory_order_relaxed);  // our own
+  uint64_t until = mine->tail.load(std::memory_order_relaxed);   // likewise
   for (uint32_t i = 0; i < 2 && i < n; ++i) {
     RingRef r = mine->rings[(n - i) & 1];
-    pair->give_ring(r.page, r.size_log2);
+    pair->give_ring(r, until);
+    until = r.from;
   }
 }
 

@@ -90,7 +90,7 @@ bool TcpSocket::move_to(PassRegion& region) {
   RingRef rings[2];
   uint32_t n = old->switches.load(relaxed), count = n < 2 ? n : 2;
   for (uint32_t i = 0; i < count; ++i) rings[i] = old->rings[(n - i) & 1];
-  region.free_later(slot, generation, rings, count, initiator && !bound ? local.port : 0);
+  region.free_later(slot, generation, rings, count, tail, initiator && !bound ? local.port : 0);
 
   preload::waiting.over(*this);
   mine = &there;

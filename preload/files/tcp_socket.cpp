@@ -583,7 +583,7 @@ bool TcpSocket::switch_ring(uint32_t size_log2) {
   RingRef oldest = mine->rings[(switches + 1) & 1];
   uint32_t page;
   if (!pair->take_ring(size_log2, page)) return false;
-  if (switches >= 2) pair->give_ring(oldest.page, oldest.size_log2);
+  if (switches >= 2) pair->give_ring(oldest, mine->rings[switches & 1].from);
   producer().switch_to(page, size_log2);
   return true;
 }

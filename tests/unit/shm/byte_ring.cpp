@@ -353,5 +353,36 @@ TEST_CASE_METHOD(SmallRing, "whatever head a consumer writes, reserved space sta
   }
 }
 
+// ---- cleared ----------------------------------------------------------------------------
+
+struct Cleared : Direction {
+  const std::byte* ring() { return domains.a_to_b.readers().base + std::size_t{kFirstPage} * kPageBytes; }
+  std::size_t left(std::size_t bytes) {
+    return bytes - std::size_t(std::count(ring(), ring() + bytes, std::byte{0}));
+  }
+};
+
+TEST_CASE_METHOD(Cleared, "a cleared ring has nothing of what was written, wherever that began") {
+  for (uint64_t from : {uint64_t{0}, uint64_t{100}, uint64_t{5000}, uint64_t{4095}}) {
+    for (std::size_t bytes : {std::size_t{1}, std::size_t{3000}, std::size_t{4096}}) {
+      RingRef r{from, kFirstPage, kSmallestRingLog2};
+      auto* base = domains.a_to_b.writers().base + std::size_t{kFirstPage} * kPageBytes;
+      for (std::size_t i = 0; i < bytes; ++i) base[(from + i) % 4096] = std::byte{'s'};
+      REQUIRE(left(4096) == bytes);
+      clear_ring(domains.a_to_b.writers(), r, from + bytes);
+      CHECK(left(4096) == 0);
+    }
+  }
+}
+
+TEST_CASE_METHOD(Cleared, "clearing touches no more than was written, and not what lies behind the ring") {
+  auto* base = domains.a_to_b.writers().base + std::size_t{kFirstPage} * kPageBytes;
+  std::fill(base, base + 8192, std::byte{'s'});
+  clear_ring(domains.a_to_b.writers(), {7, kFirstPage, kSmallestRingLog2}, 17);
+  CHECK(left(8192) == 8192 - 10);
+  clear_ring(domains.a_to_b.writers(), {7, kFirstPage, kSmallestRingLog2}, 1'000'000);  // many times round
+  CHECK(left(8192) == 4096);
+}
+
 }  // namespace
 }  // namespace sluice::shm
