@@ -17,7 +17,7 @@ class ListenPolicy {
   bool may_bind(const core::Identity& who, uint16_t port) const;
 
   uint16_t first_unprivileged_;
-  uint64_t netns_;  // ours: of other namespaces the kernel tells us nothing
+  uint64_t netns_;  // ours
 };
 
 }  // namespace sluice::monitor

@@ -2,15 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/xattr.h>
 
 #include <algorithm>
 #include <array>
+
+#include "monitor/process.h"
 
 namespace sluice::monitor {
 namespace {
@@ -55,7 +59,7 @@ bool has_access_list(int file) {
 
 // As the kernel has it for connect(2): the right to write. In doubt not, and the kernel decides.
 bool may_write(const Client& client, const InPacket& packet, const struct stat& st) {
-  if (packet.uid == 0) return true;
+  if (packet.uid == 0 && has_capability(packet.pid, CAP_DAC_OVERRIDE)) return true;
   if (packet.uid == st.st_uid) return (st.st_mode & S_IWUSR) != 0;
   // The groups are those that it came with; of somebody that it became later they may not be.
   bool in_group = packet.gid == st.st_gid || (packet.uid == client.uid && is_in_group(client, st.st_gid));
@@ -145,9 +149,11 @@ core::ListenerId NameService::find(const Client& client, const InPacket& packet)
     if (!packet.has_body || asked.name_bytes > sizeof asked.name) return 0;
     return names_.by_bytes(std::string(asked.name, asked.name_bytes), netns_of(client), type);
   }
-  struct stat st;
-  if (fstat(packet.fds[0].get(), &st) != 0 || !S_ISSOCK(st.st_mode)) return 0;
-  return names_.by_file(key_of(st), netns_of(client), type);
+  // Whatever the kernel knows by itself: a file system that somebody else serves may never answer.
+  struct statx st;
+  if (statx(packet.fds[0].get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) != 0) return 0;
+  if (!S_ISSOCK(st.stx_mode)) return 0;
+  return names_.by_file({makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino}, netns_of(client), type);
 }
 
 // ---- ancillary data -----------------------------------------------------------------------

@@ -1,6 +1,8 @@
 #include "monitor/process.h"
 
-#include <linux/capability.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,6 +28,21 @@ uint64_t own_cookie() {
   return cookie_of(Descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)).get());
 }
 
+bool is_in_our_user_namespace(int32_t pid) {
+  struct stat ours, theirs;
+  return stat("/proc/self/ns/user", &ours) == 0 && stat(of_process(pid, "ns/user").c_str(), &theirs) == 0 &&
+         ours.st_ino == theirs.st_ino;
+}
+
+bool has_ended(int process) {
+  pollfd p{process, POLLIN, 0};
+  return poll(&p, 1, 0) != 0;
+}
+
+#ifndef SO_PEERPIDFD
+constexpr int SO_PEERPIDFD = 77;
+#endif
+
 }  // namespace
 
 bool is_eventfd(int fd) {
@@ -37,6 +54,24 @@ bool is_eventfd(int fd) {
 
 Descriptor open_process(int32_t pid) {
   return Descriptor(pid > 0 ? int(syscall(SYS_pidfd_open, pid, 0)) : -1);
+}
+
+Descriptor open_peer(int socket, int32_t pid) {
+  int process = -1;
+  socklen_t size = sizeof process;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0) return Descriptor(process);
+  return errno == ENOPROTOOPT ? open_process(pid) : Descriptor();
+}
+
+std::string program_of(int process, int32_t pid) {
+  constexpr std::string_view kDeleted = " (deleted)";
+  std::string path(PATH_MAX, 0);
+  ssize_t n = process >= 0 ? readlink(of_process(pid, "exe").c_str(), path.data(), path.size()) : -1;
+  if (n <= 0 || path[0] != '/' || !is_in_our_user_namespace(pid) || has_ended(process)) return {};
+  path.resize(std::size_t(n));
+  // Replaced by a newer one meanwhile.
+  if (path.ends_with(kDeleted)) path.resize(path.size() - kDeleted.size());
+  return path;
 }
 
 uint64_t network_namespace(int32_t pid, int socket) {
@@ -54,12 +89,13 @@ std::string command_of(int32_t pid) {
   return std::getline(file, name) ? name : "?";
 }
 
-bool may_bind_low_ports(int32_t pid) {
+bool has_capability(int32_t pid, int capability) {
+  if (!is_in_our_user_namespace(pid)) return false;
   std::ifstream file(of_process(pid, "status"));
   std::string line;
   while (std::getline(file, line)) {
     if (line.rfind("CapEff:", 0) != 0) continue;
-    return strtoull(line.c_str() + 7, nullptr, 16) >> CAP_NET_BIND_SERVICE & 1;
+    return strtoull(line.c_str() + 7, nullptr, 16) >> capability & 1;
   }
   return false;
 }

@@ -11,6 +11,14 @@ namespace sluice::monitor {
 // Becomes readable when the process ends. Empty when there is no such process.
 Descriptor open_process(int32_t pid);
 
+// Of the process that has connected to us with `socket`, where the kernel can tell (Linux 6.5); else of who has
+// its number now.
+Descriptor open_peer(int socket, int32_t pid);
+
+// The path of what it runs; empty: not known, or of a user namespace in which anybody may give files any name.
+// `process`: its pidfd, so that it is the same one before and after.
+std::string program_of(int process, int32_t pid);
+
 // Names the process' network namespace: its inode. Where /proc may not be asked (a container
 // without CAP_SYS_PTRACE), that of `socket`, which the process has connected to us with. 0:
 // unknown.
@@ -19,8 +27,8 @@ uint64_t network_namespace(int32_t pid, int socket);
 // The process' short name, or "?".
 std::string command_of(int32_t pid);
 
-// Whether the process may bind ports below 1024 (CAP_NET_BIND_SERVICE).
-bool may_bind_low_ports(int32_t pid);
+// Whether the process has the capability, towards us: that of another user namespace counts for nothing.
+bool has_capability(int32_t pid, int capability);
 
 // Only an eventfd can be written to without ever waiting for somebody else.
 bool is_eventfd(int fd);

@@ -44,6 +44,16 @@ off_t place_of_holders(uint32_t slot) {
   return off_t(shm::kSlotsOffset + slot * sizeof(shm::Slot) + offsetof(shm::Slot, holders));
 }
 
+// Whether the connection in that slot is held by `who`.
+bool is_held(int region, uint32_t slot, uint32_t generation, DomainId who) {
+  uint32_t held[shm::kHolders + 1] = {}, now = 0;  // the holders, and whether there were more
+  static_assert(offsetof(shm::Slot, holders_overflow) == offsetof(shm::Slot, holders) + shm::kHolders * sizeof(DomainId));
+  off_t at = off_t(shm::kSlotsOffset + slot * sizeof(shm::Slot) + offsetof(shm::Slot, generation));
+  if (pread(region, held, sizeof held, place_of_holders(slot)) != sizeof held) return false;
+  if (pread(region, &now, sizeof now, at) != sizeof now || now != generation) return false;
+  return held[shm::kHolders] != 0 || std::count(held, held + shm::kHolders, who) != 0;
+}
+
 }  // namespace
 
 Tickets::Tickets(const Options& options, Events& events, Clients& clients, core::CoordinatorCore& core,
@@ -174,8 +184,9 @@ bool Tickets::is_deposited_well(const Client& client, const InPacket& packet) co
   auto region = regions_.find(packet.header.value);
   if (region == regions_.end() || packet.header.value2 >= shm::kSlots) return false;
   const std::vector<DomainId>& holders = region->second.holders;
-  return std::count(holders.begin(), holders.end(), client.domain) != 0 && is_stream(packet.fds[0].get()) &&
-         is_stream(packet.fds[1].get());
+  if (std::count(holders.begin(), holders.end(), client.domain) == 0) return false;
+  return is_held(region->second.writable.get(), packet.header.value2, packet.header.reserved, client.domain) &&
+         is_stream(packet.fds[0].get()) && is_stream(packet.fds[1].get());
 }
 
 void Tickets::deposit(Client& client, InPacket& packet) {
