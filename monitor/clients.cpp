@@ -3,11 +3,19 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+
 namespace sluice::monitor {
 
-void Client::keep(const shm::Packet& packet, int fd) {
-  kept.push_back({packet, {}, {}});
+void Client::keep(const shm::Packet& packet, int fd, uint32_t from) {
+  kept.push_back({packet, {}, {}, from});
   kept.back().fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+uint64_t Client::open_ends(shm::Counter counter) const {
+  if (!region) return 0;
+  auto n = int64_t(region->counters[counter].load(std::memory_order_relaxed));  // only a number
+  return uint64_t(std::clamp<int64_t>(n, 0, int64_t{1} << 32));
 }
 
 Client& Clients::add(Descriptor socket, uint32_t uid, int32_t pid) {
@@ -22,10 +30,16 @@ Client& Clients::add(Descriptor socket, uint32_t uid, int32_t pid) {
 }
 
 void Clients::remove(Client& client) {
+  for (const OutPacket& p : client.outbox) forget_waiting(p);
+  for (const OutPacket& p : client.kept) forget_waiting(p);
   if (client.domain != shm::kNobody) by_domain_[client.domain] = nullptr;
   auto count = connections_of_.find(client.uid);
   if (--count->second == 0) connections_of_.erase(count);
   by_serial_.erase(client.serial);
+}
+
+void Clients::forget_waiting(const OutPacket& packet) {
+  if (Client* from = packet.from != 0 ? by_serial(packet.from) : nullptr) from->fds_elsewhere -= packet.fds.size();
 }
 
 Client* Clients::by_serial(uint32_t serial) {

@@ -20,6 +20,7 @@ struct OutPacket {
   shm::Packet header;
   std::string text;
   std::vector<Descriptor> fds;
+  uint32_t from = 0;  // serial of the client whose wish it is; 0: nobody's
 };
 
 enum class Stage {
@@ -36,6 +37,8 @@ struct Client {
   Descriptor socket;
   uint32_t uid = 0;  // of the peer at connect
   int32_t pid = 0;   // likewise; of the child once a reserved one has said hello
+  std::string program;  // its executable when it registered; a child's is its parent's. Empty: not known
+  bool paused = false;  // its user has asked too much: nothing is received from it
 
   DomainId domain = shm::kNobody;
   Descriptor bell;     // rings the client
@@ -52,8 +55,11 @@ struct Client {
   std::vector<OutPacket> kept;            // for when it says hello
   std::size_t outbox_bytes = 0;
   std::size_t outbox_fds = 0;
+  std::size_t fds_elsewhere = 0;  // that wait in others' outboxes and `kept`, because of this one
 
-  void keep(const shm::Packet& packet, int fd);
+  void keep(const shm::Packet& packet, int fd, uint32_t from);
+  // A number of open ends as the client tells it: it may lie, or be between two steps.
+  uint64_t open_ends(shm::Counter counter) const;
 };
 
 class Clients {
@@ -73,6 +79,8 @@ class Clients {
 
   // Whether this user may have another connection.
   bool has_room_for(uint32_t uid) const;
+  // Descriptors that waited on somebody's behalf do no longer.
+  void forget_waiting(const OutPacket& packet);
   template <class Visit>
   void for_each(Visit visit) {
     for (auto& [serial, client] : by_serial_) visit(*client);

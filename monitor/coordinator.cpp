@@ -25,7 +25,7 @@ core::CoordinatorCore brain;
 
 // How many looks at the request queues go before one at the sockets, while there is work.
 constexpr uint32_t kLooksPerSockets = 64;
-// Nobody rings when a reply ring has room again.
+// Nobody rings when a reply ring has room again, nor when a user may go on that asked too much.
 constexpr int kLateRepliesMs = 10;
 
 DomainId random_first_domain() {
@@ -81,6 +81,7 @@ std::string Coordinator::start() {
   if (!options_.grants) core_.give_no_grants();
   if (int e = directory_.create(options_.busy_poll); e < 0)
     return std::string("cannot create shared memory: ") + strerror(-e);
+  if (std::string wrong = policing_.start(); !wrong.empty()) return wrong;
   std::string problem = catch_signals();
   if (!problem.empty()) return problem;
   lend_ports();
@@ -91,11 +92,11 @@ std::string Coordinator::start() {
 
 std::string Coordinator::catch_signals() {
   signal(SIGPIPE, SIG_IGN);
-  signal(SIGHUP, SIG_IGN);
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signals_ = Descriptor(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
   return events_.add(signals_.get(), Source::kSignal, 0) ? "" : strerror(errno);
@@ -122,7 +123,7 @@ bool Coordinator::stays_on_cpu() const {
 }
 
 TextService::Sources Coordinator::texts() {
-  return {[this] { return status_.json(); }, [this] { return sockets_.json(); }, [this] { return region_list_.json(); },
+  return {[this](bool all) { return status_.json(all); }, [this] { return sockets_.json(); }, [this] { return region_list_.json(); },
           [this] { stopping_ = true; }, [this] { lifetime_.expect_client(); }};
 }
 
@@ -149,9 +150,11 @@ void Coordinator::run() {
 
 // One turn for everybody. Returns whether there was anything to do.
 bool Coordinator::look() {
+  tell_time();
   bool any = transport_->poll();
   if (any) post_.deliver_all();
   if (post_.has_late_replies()) post_.deliver_late_replies();
+  packets_.resume();
   if (++looks_ % kLooksPerSockets == 0) serve_sockets(0);
   any |= reaper_.bury();
   lifetime_.note(core_.present());
@@ -167,12 +170,12 @@ void Coordinator::serve_sockets(int timeout_ms) {
 
 void Coordinator::on_event(Source source, uint32_t id, uint32_t events) {
   Client* client = clients_.by_serial(id);
+  tell_time();
   switch (source) {
     case Source::kListening:
       return acceptor_.accept_some();
     case Source::kSignal:
-      stopping_ = true;
-      return;
+      return on_signal();
     case Source::kExpected:
       return watcher_.ended(id);
     case Source::kTicket:
@@ -190,16 +193,31 @@ void Coordinator::on_event(Source source, uint32_t id, uint32_t events) {
 
 void Coordinator::sleep() {
   directory_.fall_asleep();
+  (void)core_.take_delay();
+  tell_time();
   bool missed = transport_->has_requests();
   serve_sockets(missed ? 0 : timeout_ms());
   directory_.wake_up();
   poller_.slept();
 }
 
-int Coordinator::timeout_ms() const {
+int Coordinator::timeout_ms() {
   int end = lifetime_.remaining_ms();
-  if (!post_.has_late_replies()) return end;
+  if (!post_.has_late_replies() && !packets_.has_paused() && !core_.take_delay()) return end;
   return end < 0 ? kLateRepliesMs : std::min(end, kLateRepliesMs);
+}
+
+void Coordinator::on_signal() {
+  signalfd_siginfo s;
+  while (read(signals_.get(), &s, sizeof s) == sizeof s)
+    if (s.ssi_signo == SIGHUP) policing_.reload();
+    else stopping_ = true;
+}
+
+// Of use to limits on requests only.
+void Coordinator::tell_time() {
+  if (!core_.needs_time()) return;
+  core_.tell_time(uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()));
 }
 
 }  // namespace sluice::monitor

@@ -8,6 +8,7 @@
 #include "monitor/executor.h"
 #include "monitor/lifetime.h"
 #include "monitor/packets.h"
+#include "monitor/policing.h"
 #include "monitor/poller.h"
 #include "monitor/reaper.h"
 #include "monitor/region_list.h"
@@ -35,9 +36,11 @@ class Coordinator {
 
   bool look();
   void serve_sockets(int timeout_ms);
+  void on_signal();
+  void tell_time();
   void on_event(Source source, uint32_t id, uint32_t events);
   void sleep();
-  int timeout_ms() const;
+  int timeout_ms();
 
   Options options_;
   core::CoordinatorCore& core_;
@@ -50,16 +53,17 @@ class Coordinator {
   Ledger ledger_;
   NameTable names_;
   Tickets tickets_{options_, events_, clients_, core_, post_, pairs_};
-  Executor executor_{core_, clients_, post_, directory_, watcher_, names_};
+  Executor executor_{core_, clients_, post_, directory_, watcher_, names_, pairs_};
+  Policing policing_{options_, core_, directory_};
   std::unique_ptr<Transport> transport_;
   Registrar registrar_{options_, events_, clients_, core_, post_, directory_, pairs_};
   Reaper reaper_{events_, clients_, core_, pairs_, tickets_, watcher_, ledger_};
-  Status status_{options_, clients_, core_, post_, pairs_, tickets_, ledger_};
+  Status status_{options_, clients_, core_, post_, pairs_, tickets_, ledger_, policing_};
   SocketList sockets_{clients_, core_, pairs_, names_};
   RegionList region_list_{options_, core_, directory_, pairs_, tickets_};
   TextService texts_{post_, texts()};
   NameService name_service_{clients_, core_, post_, names_};
-  Packets packets_{clients_, post_, registrar_, tickets_, name_service_, texts_};
+  Packets packets_{core_, clients_, post_, registrar_, tickets_, name_service_, texts_};
   Acceptor acceptor_{events_, clients_};
   Descriptor signals_;
   Poller poller_;

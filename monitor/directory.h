@@ -13,6 +13,8 @@ class DirectoryRegion {
   [[nodiscard]] int create(bool polling);
   int fd() const { return fd_.get(); }
 
+  // 0: there is none.
+  void set_policy(uint32_t number) { region_->policy.store(number, std::memory_order_release); }
   void set_port(uint16_t port, bool listened);
   void set_name(uint32_t name_bit, bool listened);
   void set_alive(shm::DomainId domain, bool alive);

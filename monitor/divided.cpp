@@ -76,13 +76,13 @@ bool DividedQueues::has_requests() {
 bool DividedQueues::is_servable(const Lane& lane) {
   if (!lane.next.is_filled()) return false;
   // A client that does not take its replies gets no further ones.
-  return !lane.client->doomed && lane.client->late_replies.empty();
+  return !lane.client->doomed && lane.client->late_replies.empty() && !is_delayed(*lane.client);
 }
 
 void DividedQueues::serve(Lane& lane) {
   Client& client = *lane.client;
   shm::Message request;
-  for (uint32_t n = 0; n < shm::kMessages && client.late_replies.empty(); ++n) {
+  for (uint32_t n = 0; n < shm::kMessages && client.late_replies.empty() && !is_delayed(client); ++n) {
     if (!client.requests.try_pop(request)) break;
     ++served_;
     ++client.served_divided;

@@ -54,7 +54,8 @@ class DividedQueues : public Transport {
   // With look_seldom() one quiet lane for so many looks while there is work.
   static constexpr uint64_t kLooksPerQuiet = 16;
 
-  static bool is_servable(const Lane& lane);
+  bool is_servable(const Lane& lane);
+  bool is_delayed(const Client& client) { return core_.needs_time() && core_.is_delayed(core_.domain(client.domain).identity.uid); }
   std::size_t quiet_at_once(bool any, uint64_t served) const;
   bool look_at(Lane& lane);
   bool look_at_busy();

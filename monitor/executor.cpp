@@ -38,4 +38,26 @@ bool Executor::may_listen(DomainId domain, const core::Address& address, uint16_
   return policy_.allows(core_.domain(domain).identity, address, port);
 }
 
+std::string_view Executor::program_of(DomainId domain) {
+  Client* client = clients_.by_domain(domain);
+  return client != nullptr ? std::string_view(client->program) : std::string_view();
+}
+
+std::string_view Executor::name_of(core::ListenerId listener) {
+  const Name* name = names_.by_listener(listener);
+  return name != nullptr ? std::string_view(name->bytes) : std::string_view();
+}
+
+uint64_t Executor::connections_of(uint32_t uid) {
+  uint64_t sum = 0;
+  for_each_of(uid, [&](const Client& c) { sum += c.open_ends(shm::kOpen); });
+  return sum;
+}
+
+uint64_t Executor::memory_of(uint32_t uid) {
+  uint64_t sum = pairs_.bytes([&](DomainId writer) { return core_.domain(writer).identity.uid == uid; });
+  for_each_of(uid, [&](const Client&) { sum += shm::kClientBytes + shm::kReplyBytes; });
+  return sum;
+}
+
 }  // namespace sluice::monitor

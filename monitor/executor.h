@@ -5,6 +5,7 @@
 #include "monitor/directory.h"
 #include "monitor/listen_policy.h"
 #include "monitor/name_table.h"
+#include "monitor/pair_regions.h"
 #include "monitor/post.h"
 #include "monitor/watcher.h"
 
@@ -13,8 +14,8 @@ namespace sluice::monitor {
 class Executor : public core::Actions {
  public:
   Executor(core::CoordinatorCore& core, Clients& clients, Post& post, DirectoryRegion& directory,
-           Watcher& watcher, NameTable& names)
-      : core_(core), clients_(clients), post_(post), directory_(directory), watcher_(watcher), names_(names) {}
+           Watcher& watcher, NameTable& names, const PairRegions& pairs)
+      : core_(core), clients_(clients), post_(post), directory_(directory), watcher_(watcher), names_(names), pairs_(pairs) {}
 
   void reply(DomainId to, const shm::Message& message) override;
   void revoke(DomainId to, core::ListenerId listener) override;
@@ -30,14 +31,26 @@ class Executor : public core::Actions {
   void unwatch(DomainId domain) override { watcher_.unwatch(domain); }
   uint32_t sleeps_at(DomainId domain, core::ListenerId listener) override;
   bool may_listen(DomainId domain, const core::Address& address, uint16_t port) override;
+  std::string_view program_of(DomainId domain) override;
+  std::string_view name_of(core::ListenerId listener) override;
+  uint64_t connections_of(uint32_t uid) override;
+  uint64_t memory_of(uint32_t uid) override;
 
  private:
+  template <class Visit>
+  void for_each_of(uint32_t uid, Visit visit) const {
+    clients_.for_each([&](const Client& c) {
+      if (c.stage == Stage::kWelcomed && core_.domain(c.domain).identity.uid == uid) visit(c);
+    });
+  }
+
   core::CoordinatorCore& core_;
   Clients& clients_;
   Post& post_;
   DirectoryRegion& directory_;
   Watcher& watcher_;
   NameTable& names_;
+  const PairRegions& pairs_;
   ListenPolicy policy_;
 };
 

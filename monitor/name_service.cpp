@@ -84,6 +84,7 @@ int NameService::open_listener(const Client& client, InPacket& packet, core::Lis
   if (client.stage != Stage::kWelcomed) return EPERM;
   Name name;
   if (int error = identify(client, packet, name); error != 0) return error;
+  if (int error = core_.may_listen_at(client.domain, name.bytes); error != 0) return error;
   shm::AcceptorRole role = packet.header.value2 == 1 ? shm::AcceptorRole::kOnly : shm::AcceptorRole::kHolder;
   id = core_.listen_name(client.domain, name.key, packet.header.value, role);
   if (id == 0) return ENOSPC;
@@ -125,6 +126,7 @@ void NameService::name(Client& client, InPacket& packet) {
   bool file = name != nullptr && name->file;
   if (file && (fstat(name->file.get(), &st) != 0 || has_access_list(name->file.get()) || !may_write(client, packet, st)))
     error = EACCES;
+  if (error == 0) error = core_.may_connect_to(client.domain, id);
   if (error == 0) {
     body.ticket = core_.admit_to(client.domain, id, packet.uid, packet.gid);
     if (body.ticket == 0) error = ENOSPC;
@@ -158,9 +160,13 @@ core::ListenerId NameService::find(const Client& client, const InPacket& packet)
 
 // ---- ancillary data -----------------------------------------------------------------------
 
-void NameService::give(Client& to, const shm::Packet& packet, int fd) {
-  if (to.stage == Stage::kWelcomed) return post_.send(to, packet, {fd});
-  if (to.kept.size() < kMostKept) to.keep(packet, fd);  // a forked child that has not said hello
+bool NameService::give(Client& from, Client& to, const shm::Packet& packet, int fd) {
+  if (to.stage == Stage::kWelcomed) return post_.pass_on(from, to, packet, {fd});
+  // A forked child that has not said hello.
+  if (to.kept.size() >= kMostKept || !Post::may_wait(from, to, 1)) return false;
+  to.keep(packet, fd, from.serial);
+  ++from.fds_elsewhere;
+  return true;
 }
 
 bool NameService::keep_for(shm::DomainId expected, const shm::Packet& packet, int fd) {
@@ -195,7 +201,8 @@ void NameService::channel(Client& client, InPacket& packet) {
     if (peer == nullptr && !keep_for(packet.header.domain, p, packet.fds[0].get())) error = ESRCH;
     // Also to those that it has forked, who may have the connection without the sender having seen it.
     clients_.for_each([&](Client& c) {
-      if (peer != nullptr && c.domain != shm::kNobody && !c.doomed && core_.descends(c.domain, peer->domain)) give(c, p, packet.fds[0].get());
+      if (peer == nullptr || c.domain == shm::kNobody || c.doomed || !core_.descends(c.domain, peer->domain)) return;
+      if (!give(client, c, p, packet.fds[0].get()) && &c == peer) error = ENOBUFS;
     });
   }
   post_.send(client, make_packet(shm::kChannelPassed, packet.header.domain, 0, 0, error));

@@ -24,7 +24,7 @@ class NameService {
  private:
   int open_listener(const Client& client, InPacket& packet, core::ListenerId& id);
   int identify(const Client& client, InPacket& packet, Name& name);
-  void give(Client& to, const shm::Packet& packet, int fd);
+  bool give(Client& from, Client& to, const shm::Packet& packet, int fd);
   bool keep_for(shm::DomainId expected, const shm::Packet& packet, int fd);
   core::ListenerId find(const Client& client, const InPacket& packet);
   uint64_t netns_of(const Client& client) const { return core_.domain(client.domain).identity.netns; }

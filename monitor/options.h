@@ -10,6 +10,8 @@ namespace sluice::monitor {
 
 struct Options {
   std::string directory;
+  std::string policy = "/etc/sluice/policy.toml";  // empty: none
+  bool policy_named = false;                       // else it need not be there
   shm::RequestQueue queues = shm::kDividedQueue;  // kEitherQueue: chosen while it runs
   bool busy_poll = false;
   bool grants = true;

@@ -10,6 +10,12 @@ namespace {
 // So that nobody keeps the coordinator to himself.
 constexpr int kMostPerRound = 16;
 
+// What is work beyond the client's own counts as several.
+int weight(uint16_t type) {
+  if (TextService::serves(type)) return kMostPerRound;
+  return type == shm::kSharersBell || type == shm::kChannel ? 8 : 1;
+}
+
 void take_control(msghdr& m, InPacket& packet) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
     if (c->cmsg_level != SOL_SOCKET) continue;
@@ -41,13 +47,37 @@ void Packets::serve(Client& client, uint32_t events) {
 }
 
 void Packets::receive_some(Client& client) {
-  for (int n = 0; n < kMostPerRound && !client.doomed && !client.leaving; ++n) {
+  uint32_t uid = uid_of(client);
+  for (int n = 0; n < kMostPerRound && !client.doomed && !client.leaving;) {
+    if (core_.is_delayed(uid)) {
+      client.paused = true;
+      paused_.push_back(client.serial);
+      return post_.watch(client);
+    }
     InPacket packet;
     Received received = receive(client, packet);
     if (received == Received::kNothing) return;
     if (received == Received::kEnd) return clients_.doom(client);
+    core_.charge(uid);
+    n += weight(packet.header.type);
     dispatch(client, packet);
   }
+}
+
+uint32_t Packets::uid_of(const Client& client) const {
+  return client.stage == Stage::kStranger ? client.uid : core_.domain(client.domain).identity.uid;
+}
+
+void Packets::resume() {
+  std::erase_if(paused_, [this](uint32_t serial) {
+    Client* client = clients_.by_serial(serial);
+    if (client != nullptr && core_.is_delayed(uid_of(*client))) return false;
+    if (client != nullptr) {
+      client->paused = false;
+      post_.watch(*client);
+    }
+    return true;
+  });
 }
 
 Packets::Received Packets::receive(const Client& client, InPacket& packet) {

@@ -120,12 +120,9 @@ bool PairRegions::is_answer(const PairKey& key) const {
   return regions_.contains({key.reader, key.writer, key.generation});
 }
 
-uint64_t PairRegions::bytes() const {
-  uint64_t sum = 0;
+uint64_t PairRegions::bytes_of(const PairRegion& region) {
   struct stat st;
-  for (const auto& [key, region] : regions_)
-    if (fstat(region.fd.get(), &st) == 0) sum += uint64_t(st.st_blocks) * 512;
-  return sum;
+  return fstat(region.fd.get(), &st) == 0 ? uint64_t(st.st_blocks) * 512 : 0;
 }
 
 const PairRegion* PairRegions::opposite(const PairKey& key) const {

@@ -46,7 +46,17 @@ class PairRegions {
   std::vector<PairKey> read_by(DomainId reader) const;
 
   std::size_t count() const { return regions_.size(); }
-  uint64_t bytes() const;  // of memory in use
+  // Of memory in use; of those whose writer is chosen.
+  template <class Chosen>
+  uint64_t bytes(Chosen chosen) const {
+    uint64_t sum = 0;
+    for (const auto& [key, region] : regions_)
+      if (chosen(key.writer)) sum += bytes_of(region);
+    return sum;
+  }
+  uint64_t bytes() const {
+    return bytes([](DomainId) { return true; });
+  }
   // The region from `reader` back to `writer`: of the same generation, else the newest.
   const PairRegion* opposite(const PairKey& key) const;
   const std::map<PairKey, PairRegion>& all() const { return regions_; }
@@ -55,6 +65,7 @@ class PairRegions {
   std::size_t descriptors() const { return regions_.size() + unanswered_; }
 
  private:
+  static uint64_t bytes_of(const PairRegion& region);
   void forget_oldest(const PairKey& newest);
   void erase(std::map<PairKey, PairRegion>::iterator region);
 

@@ -18,6 +18,10 @@ constexpr std::size_t kMostPackets = 16384;
 constexpr std::size_t kMostFds = 1024;
 constexpr std::size_t kMostBytes = 32u << 20;
 constexpr std::size_t kMostLateReplies = 1024;
+// The rest is for what we have to say ourselves.
+constexpr std::size_t kMostPacketsOfOthers = kMostPackets / 4 * 3;
+constexpr std::size_t kMostFdsOfOthers = kMostFds / 4 * 3;
+constexpr std::size_t kMostFdsElsewhere = 256;
 
 }  // namespace
 
@@ -25,13 +29,33 @@ constexpr std::size_t kMostLateReplies = 1024;
 
 void Post::send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
                 std::string_view text) {
+  send(to, packet, fds, text, 0);
+}
+
+bool Post::may_wait(const Client& from, const Client& to, std::size_t fds) {
+  return to.outbox.size() < kMostPacketsOfOthers && to.outbox_fds + fds <= kMostFdsOfOthers &&
+         from.fds_elsewhere + fds <= kMostFdsElsewhere;
+}
+
+bool Post::pass_on(Client& from, Client& to, const shm::Packet& packet, std::initializer_list<int> fds) {
+  if (!may_wait(from, to, fds.size())) return false;
+  send(to, packet, fds, {}, from.serial);
+  return true;
+}
+
+void Post::send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds, std::string_view text, uint32_t from) {
   if (to.doomed) return;
   deliver(to);  // what was answered before comes before
   Sent sent = Sent::kFull;
   if (to.outbox.empty()) sent = try_send(to, packet, fds.begin(), fds.size(), text);
   if (sent == Sent::kYes) return announce(to, packet);
   if (sent == Sent::kBroken) return clients_.doom(to);
-  queue(to, packet, fds, text);
+  queue(to, packet, fds, text, from);
+}
+
+void Post::watch(const Client& client) {
+  events_.change(client.socket.get(), Source::kSocket, client.serial,
+                 (client.paused ? 0u : EPOLLIN) | (client.outbox.empty() ? 0u : EPOLLOUT));
 }
 
 Post::Sent Post::try_send(const Client& to, const shm::Packet& packet, const int* fds,
@@ -57,16 +81,16 @@ Post::Sent Post::try_send(const Client& to, const shm::Packet& packet, const int
 }
 
 void Post::queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
-                 std::string_view text) {
-  OutPacket out{packet, std::string(text), {}};
+                 std::string_view text, uint32_t from) {
+  OutPacket out{packet, std::string(text), {}, from};
   for (int fd : fds) out.fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   to.outbox_bytes += text.size();
   to.outbox_fds += fds.size();
   if (to.outbox.size() >= kMostPackets || to.outbox_bytes > kMostBytes || to.outbox_fds > kMostFds)
     return clients_.doom(to);
-  if (to.outbox.empty())
-    events_.change(to.socket.get(), Source::kSocket, to.serial, EPOLLIN | EPOLLOUT);
+  if (Client* f = from != 0 ? clients_.by_serial(from) : nullptr) f->fds_elsewhere += fds.size();
   to.outbox.push_back(std::move(out));
+  if (to.outbox.size() == 1) watch(to);
 }
 
 void Post::flush(Client& to) {
@@ -79,12 +103,13 @@ void Post::flush(Client& to) {
     if (sent == Sent::kBroken) return clients_.doom(to);
     to.outbox_bytes -= out.text.size();
     to.outbox_fds -= out.fds.size();
+    clients_.forget_waiting(out);
     shm::Packet sent_header = out.header;
     to.outbox.pop_front();
     announce(to, sent_header);
   }
   if (to.doomed) return;
-  events_.change(to.socket.get(), Source::kSocket, to.serial, EPOLLIN);
+  watch(to);
   if (to.leaving) clients_.doom(to);
 }
 

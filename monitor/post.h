@@ -17,6 +17,12 @@ class Post {
   // The descriptors stay the caller's.
   void send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds = {},
             std::string_view text = {});
+  // What `from` wants `to` to have. False: it is not sent, because too much of that waits already, so that nobody can
+  // make us drop another client, or keep descriptors for it without bound.
+  [[nodiscard]] bool pass_on(Client& from, Client& to, const shm::Packet& packet, std::initializer_list<int> fds);
+  static bool may_wait(const Client& from, const Client& to, std::size_t fds);
+  // What to wait for on its socket.
+  void watch(const Client& client);
   // The socket takes packets again.
   void flush(Client& to);
   // Sends what is queued, then closes.
@@ -37,8 +43,9 @@ class Post {
   enum class Sent { kYes, kFull, kBroken };
   static Sent try_send(const Client& to, const shm::Packet& packet, const int* fds,
                        std::size_t fd_count, std::string_view text);
+  void send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds, std::string_view text, uint32_t from);
   void queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
-             std::string_view text);
+             std::string_view text, uint32_t from);
   void announce(Client& to, const shm::Packet& sent);
   static void knock(Client& to);
 

@@ -66,7 +66,10 @@ int Registrar::welcome(Client& client, InPacket& packet) {
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get(), queue});
   // What its parent had; or what was offered to it before it was back.
   pass_regions(client);
-  for (OutPacket& p : client.kept) post_.send(client, p.header, {p.fds[0].get()});
+  for (OutPacket& p : client.kept) {
+    clients_.forget_waiting(p);
+    post_.send(client, p.header, {p.fds[0].get()});
+  }
   client.kept.clear();
   tickets_->introduce(client);
   return 0;
@@ -111,11 +114,14 @@ core::Identity Registrar::identity_of(const Client& client) const {
 int Registrar::register_domain(Client& client, DomainId wanted) {
   core::Identity identity = identity_of(client);
   if (identity.netns == 0) return EPERM;
-  client.process = open_process(client.pid);
+  bool reserved = client.stage == Stage::kReserved;
+  client.process = reserved ? open_process(client.pid) : open_peer(client.socket.get(), client.pid);
   if (client.process) events_.add(client.process.get(), Source::kProcess, client.serial);
-  if (client.stage == Stage::kReserved) {
+  if (reserved) {
     if (!core_.enter(client.domain, identity)) return EPERM;
   } else {
+    if (int error = core_.may_register(identity.uid); error != 0) return error;
+    client.program = program_of(client.process.get(), client.pid);
     DomainId domain = core_.admit(identity, wanted);
     if (domain == shm::kNobody) return ENOSPC;
     clients_.enter_domain(client, domain);
@@ -146,10 +152,12 @@ void Registrar::reserve(Client& parent, InPacket& packet) {
     return post_.dismiss(client);
   }
   client.stage = Stage::kReserved;
+  client.program = parent.program;  // fork(2) changes nothing about it
   clients_.enter_domain(client, child);
   pairs_.inherit(child, parent.domain);
   tickets_->inherit(child, parent.domain);
-  for (const OutPacket& p : parent.kept) client.keep(p.header, p.fds[0].get());
+  for (const OutPacket& p : parent.kept) client.keep(p.header, p.fds[0].get(), parent.serial);
+  parent.fds_elsewhere += client.kept.size();
   // The hello will come from another process.
   int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
@@ -167,11 +175,15 @@ void Registrar::region(Client& client, InPacket& packet) {
   if (again && error == ESRCH && core_.is_expected(peer_id))
     return pairs_.add({client.domain, peer_id, generation}, std::move(packet.fds[0]));
   if (again && error != 0) return;
+  if (error == 0) {
+    shm::Packet p = make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid));
+    bool passed = post_.pass_on(client, *peer, p, {packet.fds[0].get(), client.bell.get()});
+    if (!passed && again) return;
+    if (!passed) error = EMFILE;
+  }
   if (error != 0) return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));
   if (!again)
     post_.send(client, make_packet(shm::kPeer, peer_id, uint32_t(peer->pid)), {peer->bell.get()});
-  post_.send(*peer, make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid)),
-             {packet.fds[0].get(), client.bell.get()});
   PairKey key{client.domain, peer_id, generation};
   tickets_->complete(key, packet.fds[0].get());
   pairs_.add(key, std::move(packet.fds[0]));
@@ -210,7 +222,10 @@ int Registrar::accept_region(Client& client, Client* peer, const InPacket& packe
   if (!PairRegions::is_valid(fd, key)) return EBADF;
   if (peer == nullptr || peer->doomed || peer->stage != Stage::kWelcomed) return ESRCH;
   bool again = packet.header.value2 == shm::kOfferedBefore;
-  if (!again && !pairs_.is_answer(key) && !has_room_for_pair(*peer)) return EMFILE;
+  if (!again && !pairs_.is_answer(key)) {
+    if (!has_room_for_pair(*peer)) return EMFILE;
+    if (int error = core_.may_take_memory(core_.domain(client.domain).identity.uid); error != 0) return error;
+  }
   return core_.pair(client.domain, packet.header.domain);
 }
 
@@ -232,7 +247,8 @@ void Registrar::sharers_bell(Client& client, const InPacket& packet) {
   if (core_.pair(client.domain, peer) != 0) return;
   shm::Packet p = make_packet(shm::kSharersBell, client.domain, packet.header.value, ancestor);
   clients_.for_each([&](Client& c) {
-    if (c.stage == Stage::kWelcomed && !c.doomed && core_.descends(c.domain, peer)) post_.send(c, p, {client.bell.get()});
+    if (c.stage == Stage::kWelcomed && !c.doomed && core_.descends(c.domain, peer))
+      (void)post_.pass_on(client, c, p, {client.bell.get()});  // else its family's bell is rung
   });
 }
 

@@ -67,7 +67,7 @@ bool SharedQueues::poll() {
 
 bool SharedQueues::has_requests() {
   for (auto& [uid, queue] : queues_) {
-    if (queue->broken) continue;
+    if (queue->broken || core_.is_delayed(uid)) continue;
     if (queue->consumer.has_next() || is_abandoned(*queue)) return true;
   }
   return false;
@@ -76,7 +76,7 @@ bool SharedQueues::has_requests() {
 bool SharedQueues::serve(uint32_t uid, Queue& queue) {
   check(queue);
   uint32_t n = 0;
-  while (n < shm::kSharedMessages && !queue.broken && serve_next(uid, queue)) ++n;
+  while (n < shm::kSharedMessages && !queue.broken && !core_.is_delayed(uid) && serve_next(uid, queue)) ++n;
   return n != 0;
 }
 

@@ -59,6 +59,21 @@ void print_clients(const Json& clients) {
            text_of(c, "command").c_str());
 }
 
+// Rules and limits that have refused something; those of another user's coordinator it does not tell.
+void print_policy(const Json& policy) {
+  if (policy.is_null()) return print_row("policy", "none");
+  bool all = policy.contains("file");
+  print_row("policy", (all ? text_of(policy, "file") + ": " + std::to_string(policy["rules"].size()) + " rules, " +
+                                 std::to_string(policy["limits"].size()) + " limits; "
+                           : std::string()) + "refused " + text_of(policy, "refused_total"));
+  if (!all) return;
+  for (const Json& r : policy["rules"])
+    if (r["refused"] != 0)
+      print_row("", "line " + text_of(r, "line") + ", " + text_of(r, "action") + ": " + text_of(r, "refused") + "  " + text_of(r, "name"));
+  for (const Json& l : policy["limits"])
+    if (std::string counts = text_of_counts(l["refused"]); counts != "none") print_row("", "line " + text_of(l, "line") + ", limit: " + counts);
+}
+
 void print_status(const Json& j) {
   print_row("coordinator", "sluiced " + text_of(j, "version") + ", pid " + text_of(j, "pid") +
                                ", up " + text_of(j, "uptime_s") + " s");
@@ -78,6 +93,7 @@ void print_status(const Json& j) {
   print_row("bells, total", text_of(j, "bells_total"));
   print_row("resets, total", text_of(j, "resets_total"));
   print_row("regions", text_of(j, "regions") + ", " + kibibytes(j["region_bytes"]));
+  print_policy(j.value("policy", Json()));
   print_clients(j["clients_detail"]);
 }
 

@@ -11,12 +11,20 @@
 #include <CLI/CLI.hpp>
 
 #include "monitor/coordinator.h"
+#include "monitor/policy_file.h"
 #include "monitor/run_directory.h"
 
 namespace sluice::monitor {
 namespace {
 
 constexpr int kBadUsage = 2;
+
+int check_policy(const std::string& path) {
+  PolicyFile file;
+  if (std::string problem = read_policy(path, file); !problem.empty()) return fprintf(stderr, "%s\n", problem.c_str()), 1;
+  printf("%s: %u rules, %u limits\n", path.c_str(), file.table->rule_count, file.table->limit_count);
+  return 0;
+}
 
 // Returns the exit status, or -1 to go on.
 int parse(int argc, char** argv, Options& o) {
@@ -41,6 +49,9 @@ int parse(int argc, char** argv, Options& o) {
                  "yes: who connects again to a listener need not ask again; no: only to measure what that saves")
       ->check(CLI::IsMember({"yes", "no"}))
       ->capture_default_str();
+  std::string checked;
+  app.add_option("--policy", o.policy, "a file that says who may connect where, and how much of it, or none; read again at SIGHUP")->default_str(o.policy);
+  app.add_option("--check-policy", checked, "only say whether a policy file is right");
   app.add_flag("--foreground", o.foreground, "stay in the foreground, log to stderr");
   app.add_flag("--linger", o.linger, "leave one second after the last client");
   app.set_version_flag("--version", "sluiced " SLUICE_VERSION " (protocol " +
@@ -53,6 +64,9 @@ int parse(int argc, char** argv, Options& o) {
     fprintf(stderr, "sluiced: %s\n", e.what());
     return kBadUsage;
   }
+  if (!checked.empty()) return check_policy(checked);
+  o.policy_named = app.count("--policy") != 0;
+  o.policy = o.policy == "none" ? "" : absolute_directory(o.policy);
   o.directory = absolute_directory(o.directory.empty() ? standard_directory() : o.directory);
   o.queues = queues == "shared" ? shm::kSharedQueue : queues == "auto" ? shm::kEitherQueue : shm::kDividedQueue;
   o.busy_poll = poll == "busy";
@@ -109,7 +123,7 @@ int run(const Options& o) {
   if (!lock) return complain(o.directory + ": another coordinator runs here");
   Descriptor ready;
   if (!o.foreground) ready = daemonise();
-  umask(022);
+  umask(077);  // what others are to reach is opened to them by name
   log_to(o);
   Coordinator coordinator(o);
   if (std::string problem = coordinator.start(); !problem.empty()) return complain(problem);

@@ -19,18 +19,12 @@ uint64_t counter_of(const Client& client, uint32_t counter) {
   return client.region ? client.region->counters[counter].load(std::memory_order_relaxed) : 0;
 }
 
-// A number of open ends as a client tells it: it may lie, or be between two steps.
-uint64_t open_ends(const Client& client, shm::Counter counter) {
-  int64_t n = int64_t(counter_of(client, counter));
-  return uint64_t(std::clamp<int64_t>(n, 0, int64_t{1} << 32));
-}
-
 Json details_of(const Client& client) {
   return {{"domain", client.domain},
           {"pid", client.pid},
           {"uid", client.uid},
           {"command", command_of(client.pid)},
-          {"open", open_ends(client, shm::kOpen) + open_ends(client, shm::kOpenAccepted)},
+          {"open", client.open_ends(shm::kOpen) + client.open_ends(shm::kOpenAccepted)},
           {"connects", counter_of(client, shm::kConnects)},
           {"accepts", counter_of(client, shm::kAccepts)}};
 }
@@ -45,11 +39,40 @@ uint64_t Status::total(uint32_t counter) const {
 
 uint64_t Status::open_now(shm::Counter counter) const {
   uint64_t sum = 0;
-  clients_.for_each([&](const Client& c) { sum += open_ends(c, counter); });
+  clients_.for_each([&](const Client& c) { sum += c.open_ends(counter); });
   return sum;
 }
 
-std::string Status::json() const {
+namespace {
+
+constexpr const char* kActions[] = {"allow", "kernel", "deny"};  // by Verdict
+
+Json policy_of(const PolicyFile* file, const core::CoordinatorCore& core, bool all) {
+  if (file == nullptr) return nullptr;
+  const core::Policy& p = *file->table;
+  const auto& refused = core.refusals();
+  uint64_t sum = 0;
+  Json rules = Json::array(), limits = Json::array();
+  for (uint32_t i = 0; i < p.rule_count; ++i) {
+    sum += refused.by_rule[i];
+    rules.push_back({{"line", p.rules[i].line},
+                     {"name", file->names[i]},
+                     {"action", kActions[uint32_t(p.rules[i].verdict)]},
+                     {"refused", refused.by_rule[i]}});
+  }
+  for (uint32_t i = 0; i < p.limit_count; ++i) {
+    const auto& l = refused.by_limit[i];
+    sum += l.clients + l.connections + l.bytes + l.requests;
+    limits.push_back({{"line", p.limits[i].line},
+                      {"refused", {{"clients", l.clients}, {"connections", l.connections}, {"bytes", l.bytes}, {"requests", l.requests}}}});
+  }
+  if (!all) return {{"refused_total", sum}};
+  return {{"file", file->path}, {"refused_total", sum}, {"rules", rules}, {"limits", limits}};
+}
+
+}  // namespace
+
+std::string Status::json(bool all) const {
   using namespace std::chrono;
   Json fallbacks = Json::object();
   for (uint32_t i = 0; i < uint32_t(shm::Fallback::kCount); ++i)
@@ -92,6 +115,7 @@ std::string Status::json() const {
       {"region_bytes", pairs_.bytes() + own_bytes},
       {"passed_total", tickets_.claimed()},
       {"in_flight", tickets_.in_flight()},
+      {"policy", policy_of(policing_.file(), core_, all)},
       {"clients_detail", details},
   };
   return j.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -8,6 +8,7 @@
 #include "monitor/ledger.h"
 #include "monitor/options.h"
 #include "monitor/pair_regions.h"
+#include "monitor/policing.h"
 #include "monitor/post.h"
 #include "monitor/tickets.h"
 #include "monitor/transport.h"
@@ -17,17 +18,20 @@ namespace sluice::monitor {
 class Status {
  public:
   Status(const Options& options, Clients& clients, core::CoordinatorCore& core, const Post& post,
-         const PairRegions& pairs, const Tickets& tickets, const Ledger& ledger)
+         const PairRegions& pairs, const Tickets& tickets, const Ledger& ledger,
+         const Policing& policing)
       : options_(options),
         clients_(clients),
         core_(core),
         post_(post),
         pairs_(pairs),
         tickets_(tickets),
-        ledger_(ledger) {}
+        ledger_(ledger),
+        policing_(policing) {}
   void serve(const Transport& transport) { transport_ = &transport; }
 
-  std::string json() const;
+  // `all`: what the rules are, too, which is nobody else's business.
+  std::string json(bool all) const;
 
  private:
   uint64_t total(uint32_t counter) const;
@@ -40,6 +44,7 @@ class Status {
   const PairRegions& pairs_;
   const Tickets& tickets_;
   const Ledger& ledger_;
+  const Policing& policing_;
   const Transport* transport_ = nullptr;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };

@@ -24,7 +24,7 @@ void TextService::answer(Client& client, const shm::Packet& request) {
   if (request.type == shm::kSockets) return send(client, sources_.sockets());
   if (request.type == shm::kRegions) return send(client, sources_.regions());
   if (request.type == shm::kStatus && request.value != 0) sources_.expect_client();
-  if (request.type == shm::kStatus) return send(client, sources_.status());
+  if (request.type == shm::kStatus) return send(client, sources_.status(is_owner));
   send(client, {});
   sources_.stop();
 }

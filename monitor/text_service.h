@@ -10,7 +10,7 @@ namespace sluice::monitor {
 class TextService {
  public:
   struct Sources {
-    std::function<std::string()> status;   // JSON object
+    std::function<std::string(bool)> status;   // JSON object; with what is for the owner only
     std::function<std::string()> sockets;  // JSON array
     std::function<std::string()> regions;  // JSON object
     std::function<void()> stop;

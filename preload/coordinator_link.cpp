@@ -126,7 +126,9 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   if (fits && !accepted && !warned_) {
     warned_ = true;
     complain(directory_path_, p.version != kProtocolVersion || p.status == EPROTO
-                                  ? "coordinator of another version" : "coordinator refuses this process");
+                                  ? "coordinator of another version"
+                                  : p.status == EDQUOT ? "no more processes of this user may connect (policy)"
+                                                       : "coordinator refuses this process");
   }
   if (accepted) {
     self_ = p.domain;

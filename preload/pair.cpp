@@ -188,6 +188,16 @@ void Pair::remove_socket(uint32_t slot) {
   --connections_;
 }
 
+uint32_t Pair::count_incoming() const {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < slot_limit_; ++i) {
+    const TcpSocket* s = sockets_[i];
+    if (s == nullptr || s->initiator || s->closed) continue;
+    n += s->theirs == nullptr || (s->theirs->state.load(std::memory_order_relaxed) & kClosed) == 0;  // only a number
+  }
+  return n;
+}
+
 bool Pair::take_slot(uint32_t& slot) {
   if (free_slot_count_ > 0) {
     slot = private_->free_slots[--free_slot_count_];

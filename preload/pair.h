@@ -77,6 +77,21 @@ class Pair {
   }
   const Admission* put_admission(const Admission& a) { return &(admissions_[next_admission_++ % kAdmissions] = a); }
 
+  // ---- which of our listeners the peer may connect to, under which policy (shm/layout.h, Directory::policy)
+  struct Permission {
+    uint32_t policy;  // 0: free entry
+    uint32_t listener;
+    uint32_t most;  // connections at a time; 0: no bound
+  };
+  const Permission* permission(uint32_t policy, uint32_t listener) const {
+    for (const Permission& p : permissions_)
+      if (p.policy == policy && p.listener == listener) return &p;
+    return nullptr;
+  }
+  const Permission* put_permission(const Permission& p) { return &(permissions_[next_permission_++ % kAdmissions] = p); }
+  // Connections that the peer has begun and that are open here.
+  uint32_t count_incoming() const;
+
   // ---- connections
   TcpSocket* socket_at(uint32_t slot) const { return sockets_[slot]; }
   void put_socket(uint32_t slot, TcpSocket* s);
@@ -210,6 +225,8 @@ class Pair {
   uint32_t free_ring_count_[4] = {};
   Admission admissions_[kAdmissions] = {};
   uint32_t next_admission_ = 0;
+  Permission permissions_[kAdmissions] = {};
+  uint32_t next_permission_ = 0;
   uint32_t next_page_ = shm::kHeapOffset / shm::kPageBytes;
 };
 

@@ -43,7 +43,7 @@ Choices choices_for(const SocketName& to) {
   for (uint32_t i = 0; i < routes_end; ++i) {
     Route& r = routes[i];
     if (r.pair == nullptr || !r.granted || !same(r.to, to)) continue;
-    if (!r.pair->takes_connections() || r.pair->peer_listener_epoch() != r.epoch) {
+    if (!r.pair->takes_connections() || r.pair->peer_listener_epoch() != r.epoch || r.policy != policy_now()) {
       r.granted = false;
       continue;
     }
@@ -59,13 +59,35 @@ Fallback reason(int error) {
   switch (error) {
     case -ENOENT: return Fallback::kNoListener;
     case -EAGAIN: return Fallback::kNoAcceptor;
-    case -EACCES: return Fallback::kRefused;
+    case -EACCES:
+    case -EPERM: return Fallback::kRefused;
+    case -EDQUOT: return Fallback::kLimit;
     default: return Fallback::kNoCoordinator;
   }
 }
 
+// Addresses to which the policy sends us over the kernel: the answer stays the same as long as the policy does.
+struct Refused {
+  SocketName to;
+  uint32_t policy;  // 0: free entry
+};
+constexpr uint32_t kRefusals = 16;
+Refused refusals[kRefusals];
+uint32_t next_refusal = 0;
+
+bool is_refused(const SocketName& to, uint32_t policy) {
+  for (const Refused& r : refusals)
+    if (policy != 0 && r.policy == policy && same(r.to, to)) return true;
+  return false;
+}
+
 // `missing`: of several acceptors, which one we would like to hear of; or 0.
-Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, uint32_t missing, Fallback& why) {
+Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, uint32_t missing, Fallback& why, bool& denied) {
+  uint32_t policy = policy_now();
+  if (is_refused(to, policy)) {
+    why = Fallback::kRefused;
+    return nullptr;
+  }
   Message m{};
   m.type = kConnect;
   memcpy(&m.words[0], to.address, sizeof to.address);
@@ -75,6 +97,9 @@ Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, uint32
   m.words[5] = missing;
   if (int error = coordinator.call(m); error != 0) {
     why = reason(error);
+    denied = error == -EPERM;
+    // A name may have to be asked for again.
+    if (error == -EACCES && policy != 0 && to.port != 0) refusals[next_refusal++ % kRefusals] = {to, policy};
     return nullptr;
   }
   DomainId acceptor = uint32_t(m.words[0]);
@@ -96,7 +121,7 @@ Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, uint32
   // A grant counts from when the acceptor can take it back: once its region is here.
   bool revocable = static_cast<bool>(pair->in());
   uint32_t choices = uint32_t(m.words[1] >> 32);
-  r = {to, pair, listener, uint32_t(m.words[1]), begun, pair->peer_listener_epoch(), choices, 0,
+  r = {to, pair, listener, uint32_t(m.words[1]), begun, pair->peer_listener_epoch(), policy, choices, 0,
        revocable && choices != 0 && choices <= kMostChoices};
   return &r;
 }
@@ -137,15 +162,21 @@ Route* choose(const Choices& c) {
 
 }  // namespace
 
-Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallback& why) {
-  if (avoid != kNobody) return ask(to, avoid, avoid_listener, 0, why);
+Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallback& why, bool& denied) {
+  denied = false;
+  if (avoid != kNobody) return ask(to, avoid, avoid_listener, 0, why, denied);
   Choices known = choices_for(to);
   if (known.all == 1) return known.routes[0];
-  if (known.all == 0) return ask(to, kNobody, 0, 0, why);
-  if (known.known < known.all) return ask(to, kNobody, 0, 1 + turn++ % known.all, why);
+  if (known.all == 0) return ask(to, kNobody, 0, 0, why, denied);
+  if (known.known < known.all) return ask(to, kNobody, 0, 1 + turn++ % known.all, why, denied);
   if (Route* r = choose(known)) return r;
   why = Fallback::kBacklogFull;
   return nullptr;
+}
+
+uint32_t policy_now() {
+  const Directory* d = coordinator.directory();
+  return d != nullptr ? d->policy.load(std::memory_order_acquire) : 0;
 }
 
 bool takes_one_more(Route& r, Fallback& why) {

@@ -19,6 +19,7 @@ struct Route {
   uint32_t backlog;   // connections that may wait there unaccepted
   uint32_t begun;     // since they were last counted
   uint32_t epoch;     // of the acceptor's listeners when asked
+  uint32_t policy;    // in force when asked: Directory::policy
   uint32_t choices;   // routes to `to` that there are, this one included
   uint32_t assigned;  // the sleep of the acceptor's in which it was last chosen
   bool granted;
@@ -28,8 +29,10 @@ struct Route {
 };
 
 // A route to `to`, from memory or from the coordinator; `avoid`: a domain that sent a
-// connection away, with the listener it was for. Null with `why` set: take the kernel.
-Route* find_route(const shm::SocketName& to, shm::DomainId avoid, uint32_t avoid_listener, shm::Fallback& why);
+// connection away, with the listener it was for. Null with `why` set: take the kernel; or nothing, if `denied` is.
+Route* find_route(const shm::SocketName& to, shm::DomainId avoid, uint32_t avoid_listener, shm::Fallback& why, bool& denied);
+// The policy in force, 0: none. Only after the coordinator was there.
+uint32_t policy_now();
 
 // Whether one more connection may wait for accept() there, and somebody lives who might.
 bool takes_one_more(Route& r, shm::Fallback& why);

@@ -101,16 +101,19 @@ bool holds(const KnownName& k, int type, const Self& self) {
 Fallback reason(int error) {
   switch (error) {
     case -ENOENT: return Fallback::kNoListener;
-    case -EACCES: return Fallback::kRefused;
+    case -EACCES:
+    case -EPERM: return Fallback::kRefused;
+    case -EDQUOT: return Fallback::kLimit;
     case -ENOSPC: return Fallback::kNoMemory;
     default: return Fallback::kNoCoordinator;
   }
 }
 
-const KnownName* ask(int file, int type, const Self& self, NameBody& body, Fallback& why) {
+const KnownName* ask(int file, int type, const Self& self, NameBody& body, Fallback& why, bool& denied) {
   ucred who{getpid(), self.uid, self.gid};
   if (int error = coordinator.ask_name(file, type, who, body); error != 0) {
     why = reason(error);
+    denied = error == -EPERM;
     return nullptr;
   }
   KnownName* entry = nullptr;
@@ -130,7 +133,7 @@ struct Path {
   char text[128] = {};
 };
 
-const KnownName* find_file(const UnixName& name, int type, bool anew, Fallback& why) {
+const KnownName* find_file(const UnixName& name, int type, bool anew, Fallback& why, bool& denied) {
   Path path(name);
   struct stat st;
   why = Fallback::kNoListener;
@@ -146,12 +149,12 @@ const KnownName* find_file(const UnixName& name, int type, bool anew, Fallback& 
   int file = ::open(path.text, O_PATH | O_CLOEXEC);
   if (file < 0) return nullptr;
   NameBody body{};
-  const KnownName* found = ask(file, type, self, body, why);
+  const KnownName* found = ask(file, type, self, body, why, denied);
   kernel::close(file);
   return found;
 }
 
-const KnownName* find_abstract(const UnixName& name, int type, bool anew, Fallback& why) {
+const KnownName* find_abstract(const UnixName& name, int type, bool anew, Fallback& why, bool& denied) {
   why = Fallback::kNoListener;
   uint32_t bit = hash_of_name(name.path(), name.bytes()) % kNameBits;
   if (!coordinator.directory()->has_name(bit)) return nullptr;
@@ -161,15 +164,15 @@ const KnownName* find_abstract(const UnixName& name, int type, bool anew, Fallba
   NameBody body{};
   body.name_bytes = uint32_t(name.bytes());
   memcpy(body.name, name.path(), name.bytes());
-  return ask(-1, type, self, body, why);
+  return ask(-1, type, self, body, why, denied);
 }
 
 }  // namespace
 
-const KnownName* find_name(const UnixName& name, int type, bool anew, Fallback& why) {
+const KnownName* find_name(const UnixName& name, int type, bool anew, Fallback& why, bool& denied) {
   why = Fallback::kNoListener;
   if (name.empty() || !coordinator.directory()->has_names()) return nullptr;
-  return name.is_abstract() ? find_abstract(name, type, anew, why) : find_file(name, type, anew, why);
+  return name.is_abstract() ? find_abstract(name, type, anew, why, denied) : find_file(name, type, anew, why, denied);
 }
 
 void forget_names() {

@@ -57,9 +57,9 @@ struct KnownName {
 };
 
 // What the kernel would do with this address has to be the kernel's if null is returned; `why` says
-// the reason. `anew`: what was known turned out to be over. Costs a stat(2) for a path; the
+// the reason; if `denied` is set, nobody does it. `anew`: what was known turned out to be over. Costs a stat(2) for a path; the
 // coordinator is asked once for each name and user.
-const KnownName* find_name(const UnixName& name, int type, bool anew, shm::Fallback& why);
+const KnownName* find_name(const UnixName& name, int type, bool anew, shm::Fallback& why, bool& denied);
 void forget_names();
 
 }  // namespace sluice::preload

@@ -269,11 +269,12 @@ enum class Fallback : uint32_t {
   kType,           // a kind of AF_UNIX socket that is the kernel's: datagrams; a pipe of packets
   kSocketPair,     // a socket pair of records or datagrams, or one that is watched for events
   kFifo,           // a named pipe was made
+  kLimit,          // a limit of the user's (policy)
   kCount,
 };
 inline constexpr const char* kFallbackNames[] = {"no_listener", "no_acceptor", "no_coordinator",
                                                  "backlog_full", "no_ports", "no_memory",
-                                                 "refused", "option", "type", "socketpair", "fifo"};
+                                                 "refused", "option", "type", "socketpair", "fifo", "limit"};
 static_assert(sizeof(kFallbackNames) / sizeof(*kFallbackNames) == uint32_t(Fallback::kCount));
 
 struct ClientRegion {
@@ -314,6 +315,9 @@ struct Directory {
   uint64_t magic;
   uint32_t version;
   uint32_t polling;  // 1: the coordinator never sleeps and rings bells on request
+  // 0: anybody may connect anywhere, and whoever accepts need not ask (kMay). Else the number of the policy in
+  // force: what was answered under another one does not hold.
+  Shared<uint32_t> policy;
   alignas(kCacheLine) Shared<uint32_t> sleeping;  // odd: the coordinator sleeps, ring its bell
   alignas(kCacheLine) Shared<uint64_t> ports[65536 / 64];        // accelerated listeners, any namespace
   alignas(kCacheLine) Shared<uint64_t> alive[kMaxDomains / 64];  // registered and not dead

@@ -18,7 +18,7 @@ namespace sluice::shm {
 enum MessageType : uint16_t {
   // words 0,1: address (16 bytes, IPv6 form); 2: port | family << 16 | ListenFlags << 32;
   // 3: backlog | 1 << 32 if this process is the only one that holds the socket.
-  // Reply words 0: listener id (> 0). EACCES by policy.
+  // Reply words 0: listener id (> 0). EACCES: not accelerated; EPERM: not at all, by policy.
   kListen = 1,
   // word 0: listener id. The sender no longer holds it. No reply.
   kUnlisten,
@@ -28,7 +28,8 @@ enum MessageType : uint16_t {
   // 4: a listener to avoid on this domain << 32 (after kRedirect), else 0; 5: of several acceptors, the number
   // (from 1) of the one to be told, else 0. With port 0 and AF_UNIX,
   // words 0,1 are a UnixKey that kNamed has told the sender; EACCES: kName has to be asked (again).
-  // Reply: status 0, ENOENT (no listener), EAGAIN (no acceptor), EACCES (policy).
+  // Reply: status 0, ENOENT (no listener), EAGAIN (no acceptor), EACCES (not accelerated), EPERM (not at all, by
+  // policy), EDQUOT (a limit of the user's: not accelerated, now).
   // Words 0: acceptor's domain | listener id << 32; 1: backlog | choices << 32: 0 without a grant, else among
   // how many acceptors the sender may choose without asking, as soon as it has been told of all;
   // 2,3: the acceptor's address as connected to; 4: the acceptor's pid.
@@ -55,6 +56,10 @@ enum MessageType : uint16_t {
   // Reply words 0: listener id; 1: pid | uid << 32; 2: gid, as they were when it got the ticket.
   // ENOENT: no such ticket. Those of the dead hold on.
   kWho,
+  // words 0: a domain that has begun a connection at a listener that the sender holds; 1: that listener. Asked
+  // where Directory::policy says that there are rules. Reply word 0: how many connections it may have open there,
+  // 0: no bound. ENOENT: no such listener; EACCES: it was not told that it may.
+  kMay,
 };
 
 // A grant is given up to this number of acceptors.
@@ -105,15 +110,16 @@ enum PacketType : uint16_t {
   // file (O_PATH), in case the coordinator may not ask the kernel. value: backlog; value2: 1 if this
   // process is the only one that holds the socket. Answer: kListening.
   kListenName,
-  kListening,  // status: 0, EINVAL, EACCES, ENOSPC. value: listener id
+  kListening,  // status: 0, EINVAL, EACCES, EPERM, ENOSPC. value: listener id
   // Client -> coordinator: would connect to a socket of AF_UNIX of the type `value`, and shows that it may. fds: its file
   // (O_PATH), which proves that the path could be searched; or none, and the abstract name follows in a
   // NameBody. With SCM_CREDENTIALS: effective ids. Answer: kNamed.
   kName,
-  kNamed,  // status: 0, ENOENT, EACCES, ENOSPC. A NameBody follows.
+  kNamed,  // status: 0, ENOENT, EACCES, EPERM, EDQUOT, ENOSPC. A NameBody follows.
   // Client -> coordinator -> peer: a socket for the ancillary data that the sender sends along with
   // the bytes of one connection. fds: the peer's end. domain: peer (then: sender); value: generation
-  // of the pair; value2: slot; reserved: generation of the slot. Answer: kChannelPassed, status 0, ESRCH.
+  // of the pair; value2: slot; reserved: generation of the slot. Answer: kChannelPassed, status 0, ESRCH,
+  // ENOBUFS (too much that the client sent to others waits for them).
   kChannel,
   kChannelPassed,
   // Client -> coordinator: a passing region. domain: peer; value: generation; value2: the writer, whose

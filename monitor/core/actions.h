@@ -1,6 +1,8 @@
 // What the coordinator's brain wants done. `sluiced`, tests and the NoC carry it out.
 #pragma once
 
+#include <string_view>
+
 #include "monitor/core/address.h"
 #include "shm/layout.h"
 
@@ -41,6 +43,13 @@ class Actions {
   virtual uint32_t sleeps_at(DomainId domain, ListenerId listener) = 0;
   // Whether the kernel would let `domain` listen there: privileged ports, policy.
   virtual bool may_listen(DomainId domain, const Address& address, uint16_t port) = 0;
+
+  // The path of what a domain runs; empty: not known. Of a listener of AF_UNIX: its name as bound.
+  virtual std::string_view program_of(DomainId domain) = 0;
+  virtual std::string_view name_of(ListenerId listener) = 0;
+  // What a user has now: connections that its processes have begun, bytes of memory that they write to others.
+  virtual uint64_t connections_of(uint32_t uid) = 0;
+  virtual uint64_t memory_of(uint32_t uid) = 0;
 
  protected:
   ~Actions() = default;

@@ -5,11 +5,13 @@
 // fails but by the results named; every value that comes from a domain is checked.
 #pragma once
 
+#include "monitor/core/accounts.h"
 #include "monitor/core/actions.h"
 #include "monitor/core/adjacency.h"
 #include "monitor/core/domain_table.h"
 #include "monitor/core/limits.h"
 #include "monitor/core/listener_table.h"
+#include "monitor/core/policy.h"
 #include "monitor/core/port_leases.h"
 #include "monitor/core/relation.h"
 #include "shm/protocol.h"
@@ -24,6 +26,35 @@ class CoordinatorCore {
   // Each connect asks, though there be no choice: only to measure what grants save.
   void give_no_grants() { gives_no_grants_ = true; }
   void add_port_range(uint32_t first, uint32_t last) { leases_.add_range(first, last); }
+
+  // From now on these are the rules; null: none. The table stays the caller's, and is not changed until there is
+  // another. Grants end, listeners and clients' rights to connect that the rules do not allow too; connections stay.
+  void set_policy(const Policy* policy);
+  const Policy* policy() const { return policy_; }
+  // How often each rule and each limit has refused something, since there is this policy.
+  struct Refusals {
+    uint64_t by_rule[kMaxRules];
+    struct {
+      uint64_t clients, connections, bytes, requests;
+    } by_limit[kMaxLimits];
+  };
+  const Refusals& refusals() const { return refusals_; }
+  // Nanoseconds of a clock that does not jump; as long as needs_time() it has to be told again and again.
+  void tell_time(uint64_t now_ns) { now_ns_ = now_ns; }
+  bool needs_time() const { return needs_time_; }
+  // Whether the user has asked so much that nothing is to be taken from it for now.
+  bool is_delayed(uint32_t uid);
+  // Whether that was so for anybody since the last call of this.
+  bool take_delay() { bool met = met_delay_; met_delay_ = false; return met; }
+  // The user has asked for something by other means than handle().
+  void charge(uint32_t uid);
+  // Whether a process of this user may register: 0 or EDQUOT.
+  int may_register(uint32_t uid);
+  // Whether it may have more memory.
+  int may_take_memory(uint32_t uid) { return judge_usage(uid, false); }
+  // Whether the rules let it listen under this name, connect there: 0; EACCES: the kernel may; EPERM: no; EDQUOT.
+  int may_listen_at(DomainId domain, std::string_view name);
+  int may_connect_to(DomainId domain, ListenerId listener);
 
   // A process registers. `wanted`: an id that it had with an earlier coordinator, or 0. Returns its
   // id, which need not be the wanted one; kNobody when there is none left.
@@ -103,6 +134,7 @@ class CoordinatorCore {
   void idle(DomainId from, const shm::Message& m);
   void move(DomainId from, const shm::Message& m);
   void who(DomainId from, const shm::Message& m);
+  void may(DomainId from, const shm::Message& m);
   void answer(DomainId to, const shm::Message& request, uint16_t status);
 
   bool is_foreign(const Listener& wanted);
@@ -129,14 +161,31 @@ class CoordinatorCore {
   void leave_line(Waiters::Entry& waiter);
   Listener* visible_listener(DomainId to, ListenerId id);
   bool call_next(const Listener& l, DomainId except);
+  bool may_begin_at(DomainId from, const Listener& l);
   const Candidate* numbered(uint64_t from_one) const;
   bool grant_all(DomainId to);
   bool grant(DomainId to, const Listener& l);
   void revoke_grants(const Listener& l);
   void revoke_chain(uint32_t chain, uint64_t netns);
+  int admit(DomainId from, const Listener& l, const Admission& admission);
   void drop(Admissions::Entry& admission);
   void forget_admissions(DomainId domain);
   void forget_admissions_of_the_dead();
+
+  // ---- the policy: policing.cpp
+  const Policy::Limit* limit_of(const Account& a) const { return &policy_->limits[a.limit - 1]; }
+  Account* account_of(uint32_t uid) { return policy_ != nullptr ? accounts_.find(uid) : nullptr; }
+  const Policy::Limit* limit_of(uint32_t uid);
+  void count_client(uint32_t uid, bool comes);
+  void judge_listeners(DomainId domain);
+  void judge_admissions(DomainId domain);
+  Verdict decide(const Attempt& attempt, bool counts);
+  Attempt attempt_of(DomainId domain, const Listener& l, Operation operation);
+  int judge(const Attempt& attempt);
+  int judge_usage(uint32_t uid, bool begins);
+  int refuses_connect(DomainId from, const Listener& l);
+  bool is_bounded(DomainId domain);
+  bool charge(DomainId sender, uint16_t request_type);
 
   void inherit_listeners(DomainId child, DomainId parent);
   bool hears(DomainId domain) const;
@@ -158,6 +207,12 @@ class CoordinatorCore {
   int64_t line_end_;
   PortLeases leases_;
   bool gives_no_grants_;
+  const Policy* policy_;
+  Accounts accounts_;
+  Refusals refusals_;
+  bool needs_time_;
+  bool met_delay_;
+  uint64_t now_ns_;
   Candidate candidates_[kMaxCandidates];
   uint32_t candidate_count_;
 };

@@ -25,6 +25,7 @@ DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
   if (awaited) actions_->unwatch(id);
   forget_admissions(id);
   domains_.take(id, identity, shm::kNobody, Presence::kPresent);
+  count_client(identity.uid, true);
   ++present_;
   actions_->set_alive(id, true);
   return id;
@@ -32,6 +33,12 @@ DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
 
 DomainId CoordinatorCore::reserve(DomainId parent) {
   bool lives = domains_.is(parent, Presence::kPresent) || domains_.is(parent, Presence::kReserved);
+  // A child that is not known would lose what it inherits, so the limit is not as tight for it.
+  const Policy::Limit* limit = lives ? limit_of(domains_[parent].identity.uid) : nullptr;
+  if (limit != nullptr && limit->clients != 0 && account_of(domains_[parent].identity.uid)->clients / 2 >= limit->clients) {
+    ++refusals_.by_limit[policy_->index(*limit)].clients;
+    return shm::kNobody;
+  }
   DomainId id = lives ? domains_.free_id() : shm::kNobody;
   if (id == shm::kNobody) return id;
   Identity identity = domains_[parent].identity;
@@ -40,6 +47,7 @@ DomainId CoordinatorCore::reserve(DomainId parent) {
   domains_.take(id, identity, parent, Presence::kReserved);
   inherit_listeners(id, parent);
   domains_[id].tell_everyone = !adjacency_.inherit(id, parent) || domains_[parent].tell_everyone;
+  count_client(identity.uid, true);
   ++present_;
   actions_->set_alive(id, true);
   return id;
@@ -65,8 +73,10 @@ void CoordinatorCore::remove(DomainId domain) {
   Domain& d = domains_[domain];
   if (d.presence == Presence::kExpected)
     actions_->unwatch(domain);
-  else if (d.presence != Presence::kInFlight)
+  else if (d.presence != Presence::kInFlight) {
     --present_;
+    count_client(d.identity.uid, false);
+  }
   d.presence = Presence::kAbsent;
   actions_->set_alive(domain, false);
   while (auto* g = grants_.first_of_domain(domain)) grants_.remove(*g);

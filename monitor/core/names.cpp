@@ -30,14 +30,21 @@ uint64_t CoordinatorCore::admit_to(DomainId from, ListenerId listener, uint32_t 
     if (a->payload.uid == uid && a->payload.gid == gid) return a->payload.ticket;
     drop(*a);  // it has become somebody else: what it asked for before is over
   }
-  if (domains_[from].admissions >= kAdmissionsPerDomain) return 0;
   Admission admission{++next_ticket_, uid, gid};
+  return admit(from, *l, admission) == 0 ? admission.ticket : 0;
+}
+
+// 0 or ENOSPC.
+int CoordinatorCore::admit(DomainId from, const Listener& l, const Admission& admission) {
+  Index i = listeners_.index(l);
+  if (admissions_.find(from, i) != nullptr) return 0;
+  if (domains_[from].admissions >= kAdmissionsPerDomain) return ENOSPC;
   if (admissions_.add(from, i, admission) == nullptr) {
     forget_admissions_of_the_dead();
-    if (admissions_.add(from, i, admission) == nullptr) return 0;
+    if (admissions_.add(from, i, admission) == nullptr) return ENOSPC;
   }
   ++domains_[from].admissions;
-  return admission.ticket;
+  return 0;
 }
 
 void CoordinatorCore::drop(Admissions::Entry& admission) {

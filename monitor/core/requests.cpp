@@ -8,6 +8,7 @@ namespace sluice::monitor::core {
 
 void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
   if (!domains_.is(sender, Presence::kPresent)) return;
+  if (needs_time_ && !charge(sender, request.type)) return answer(sender, request, EDQUOT);
   switch (request.type) {
     case shm::kListen:
       return listen(sender, request);
@@ -31,6 +32,8 @@ void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
       return move(sender, request);
     case shm::kWho:
       return who(sender, request);
+    case shm::kMay:
+      return may(sender, request);
     default:
       return answer(sender, request, EOPNOTSUPP);
   }
@@ -57,6 +60,10 @@ void CoordinatorCore::listen(DomainId from, const shm::Message& m) {
   if (wanted.port == 0) return answer(from, m, EINVAL);
   if (is_foreign(wanted) || !actions_->may_listen(from, wanted.address, wanted.port))
     return answer(from, m, EACCES);
+  if (policy_ != nullptr) {
+    int error = judge(attempt_of(from, wanted, kListening));
+    if (error != 0) return answer(from, m, uint16_t(error));
+  }
   if (domains_[from].memberships >= kListenersPerDomain) return answer(from, m, ENOSPC);
   Listener* l = joinable(wanted);
   if (l == nullptr) l = open(wanted);
@@ -137,7 +144,8 @@ void CoordinatorCore::set_acceptor(DomainId from, const shm::Message& m) {
   Role role = Role(m.words[1]);
   if (auto* member = members_.find(from, listeners_.index(*l)))
     change_role(*member, role);
-  else if (domains_[from].memberships >= kListenersPerDomain || !may_hold(from, *l) || !hold(from, *l, role))
+  else if (domains_[from].memberships >= kListenersPerDomain || !may_hold(from, *l) ||
+           (policy_ != nullptr && judge(attempt_of(from, *l, kListening)) != 0) || !hold(from, *l, role))
     return;
   // It may have gone to sleep before those came who wait now, and was nobody then.
   if (role == Role::kAccepts && idleness(from, l->id) != Idleness::kBusy) call_next(*l, from);
@@ -181,9 +189,12 @@ void CoordinatorCore::connect(DomainId from, const shm::Message& m) {
   if (!gather(to)) return answer(from, m, ENOENT);
   if (candidate_count_ > 0 && candidates_[0].listener->is_name() && !is_admitted(from, *candidates_[0].listener))
     return answer(from, m, EACCES);
+  if (policy_ != nullptr && candidate_count_ > 0)
+    if (int error = refuses_connect(from, *candidates_[0].listener); error != 0) return answer(from, m, uint16_t(error));
   const Candidate* c = m.words[5] != 0 ? numbered(m.words[5]) : choose(low(m.words[4]), high(m.words[4]));
   if (c == nullptr) return answer(from, m, EAGAIN);
-  uint32_t choices = wants_grant && grant_all(from) ? candidate_count_ : 0;
+  if (!may_begin_at(from, *c->listener)) return answer(from, m, ENOSPC);
+  uint32_t choices = wants_grant && !is_bounded(from) && grant_all(from) ? candidate_count_ : 0;
   reply_connected(from, m, *c->listener, c->domain, address, choices);
 }
 
@@ -247,6 +258,11 @@ const CoordinatorCore::Candidate* CoordinatorCore::choose(ListenerId avoid_liste
   return assigned != nullptr ? assigned : next;
 }
 
+// Whoever accepts asks for it: with a policy, what is begun without our knowledge is not accepted.
+bool CoordinatorCore::may_begin_at(DomainId from, const Listener& l) {
+  return policy_ == nullptr || l.is_name() || admit(from, l, {}) == 0;
+}
+
 // The client collects who accepts there.
 const CoordinatorCore::Candidate* CoordinatorCore::numbered(uint64_t from_one) const {
   return candidate_count_ == 0 ? nullptr : &candidates_[(from_one - 1) % candidate_count_];
@@ -256,7 +272,7 @@ const CoordinatorCore::Candidate* CoordinatorCore::numbered(uint64_t from_one) c
 bool CoordinatorCore::grant_all(DomainId to) {
   if (candidate_count_ > shm::kMostChoices) return false;
   for (uint32_t i = 0; i < candidate_count_; ++i)
-    if (!grant(to, *candidates_[i].listener)) return false;
+    if (!may_begin_at(to, *candidates_[i].listener) || !grant(to, *candidates_[i].listener)) return false;
   return true;
 }
 

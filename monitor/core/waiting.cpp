@@ -104,7 +104,7 @@ void CoordinatorCore::move(DomainId from, const shm::Message& m) {
   // An id from an earlier coordinator may be another listener's.
   Address to = address_of(m.words[1], m.words[2]);
   if (l == nullptr || l->port != m.words[3] || l->match(to) == 0) return answer(from, m, ENOENT);
-  if (l->is_name() && !is_admitted(from, *l)) return answer(from, m, EACCES);
+  if ((l->is_name() || policy_ != nullptr) && !is_admitted(from, *l)) return answer(from, m, EACCES);
   // Before the look, and back to where it was.
   (void)stand_in_line(from, *l, --line_begin_);
   DomainId acceptor = idle_acceptor(*l, from, high(m.words[0]));

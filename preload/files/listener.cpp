@@ -10,6 +10,7 @@
 #include "preload/libc.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
+#include "preload/routes.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -65,24 +66,34 @@ int TcpSocket::listen(int fd, int backlog_asked) {
   if (int error = make_real(fd, *this); error != 0) return error;
   if (libc.listen(fd, backlog_asked) != 0) return -errno;
   backlog_limit = backlog_asked;
+  int error = announce_listener(fd);
   if (state != TcpState::kListening) {
+    if (error == -EPERM) {
+      libc.shutdown(fd, SHUT_RD);  // nor over the kernel
+      return -EACCES;
+    }
     state = TcpState::kListening;
     next_listener = listeners;
     listeners = this;
     move_interests_to_both(*this, fd);
   }
-  announce_listener(fd);
   if (interests() != nullptr) note_interest(fd);
   return 0;
 }
 
-void TcpSocket::announce_listener(int fd) {
-  if (is_unix()) return announce_name(fd);
+int TcpSocket::announce_listener(int fd) {
+  uint32_t policy = policy_now();
+  int error = is_unix() ? announce_name(fd) : announce_port(fd);
+  refused_under = error == -EACCES || error == -EPERM ? policy : 0;
+  return error;
+}
+
+int TcpSocket::announce_port(int fd) {
   sockaddr_storage name;
   socklen_t length = sizeof name;
   if (libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0 ||
       parse_name(reinterpret_cast<sockaddr*>(&name), length, local) != 0)
-    return;
+    return 0;
   uint64_t flags = 0;
   if (family == AF_INET6 && int_option(fd, IPPROTO_IPV6, IPV6_V6ONLY)) flags |= kListenV6Only;
   if (int_option(fd, SOL_SOCKET, SO_REUSEPORT)) flags |= kListenReusePort;
@@ -91,8 +102,29 @@ void TcpSocket::announce_listener(int fd) {
   memcpy(&m.words[0], local.address, sizeof local.address);
   m.words[2] = local.port | uint64_t{family} << 16 | flags << 32;
   m.words[3] = uint32_t(backlog_limit < 0 ? INT32_MAX : backlog_limit) | uint64_t{only_holder} << 32;
-  if (coordinator.call(m) == 0) listener_id = uint32_t(m.words[0]);
+  int error = coordinator.call(m);
+  if (error == 0) listener_id = uint32_t(m.words[0]);
   ++listener_changes;
+  return error;
+}
+
+// It need not be asked each time that somebody accepts.
+bool TcpSocket::is_kernels_by_policy() const { return refused_under != 0 && refused_under == policy_now(); }
+
+// Under a policy the coordinator says who may connect here: what was begun without its knowledge is sent away.
+bool TcpSocket::permits(Pair& p) const {
+  uint32_t policy = policy_now();
+  if (policy == 0) return true;
+  const Pair::Permission* known = p.permission(policy, listener_id);
+  if (known == nullptr) {
+    Message m{};
+    m.type = kMay;
+    m.words[0] = p.peer();
+    m.words[1] = listener_id;
+    if (coordinator.call(m) != 0) return false;
+    known = p.put_permission({policy, listener_id, uint32_t(m.words[0])});
+  }
+  return known->most == 0 || p.count_incoming() < known->most;
 }
 
 void inherit_listener(int fd) {
@@ -111,13 +143,13 @@ void inherit_listener(int fd) {
   listeners = s;
   (void)descriptors.set(fd, s);
   // Now, not when a worker of this program shows interest: that may have lost the right by then.
-  if (coordinator.ensure()) s->announce_listener(fd);
+  if (coordinator.ensure()) (void)s->announce_listener(fd);
 }
 
 void TcpSocket::announce_again() {
   for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd) {
     if (descriptors.peek(int(fd)) != this) continue;
-    announce_listener(int(fd));
+    (void)announce_listener(int(fd));
     if (accepts && listener_id != 0) post_role(listener_id, AcceptorRole::kAccepts);
     return;
   }
@@ -125,7 +157,7 @@ void TcpSocket::announce_again() {
 
 void TcpSocket::note_interest(int fd) {
   if (accepts || kernel_only || !coordinator.ensure()) return;
-  if (listener_id == 0) announce_listener(fd);
+  if (listener_id == 0 && !is_kernels_by_policy()) (void)announce_listener(fd);
   if (listener_id == 0) return;
   accepts = true;
   ++listener_changes;
@@ -156,6 +188,7 @@ void accept_incoming(Pair& p, uint32_t slot) {
   TcpSocket* l = find_listener(peer.listener);
   bool room = l != nullptr && (l->accepts || l->only_holder) && l->backlog.count <= uint32_t(l->backlog_limit) + kBacklogSlack;
   ucred who{};
+  if (room && !l->permits(p)) room = false;
   if (room && l->is_unix() && !l->admits(p, peer, who)) room = false;
   TcpSocket* s = room ? create_socket(l->family, l->records) : nullptr;
   if (s == nullptr) return send_away(p, slot, generation);

@@ -165,7 +165,9 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
     why = Fallback::kNoListener;
     bool known = coordinator.directory()->has_port(to.port);
     if (known && !is_local(to)) return 1;
-    if (known) route = find_route(to, kNobody, 0, why);
+    bool denied = false;
+    if (known) route = find_route(to, kNobody, 0, why, denied);
+    if (denied) return coordinator.count_fallback(why), -ECONNREFUSED;  // as a firewall would refuse it
   }
   if (route != nullptr && !takes_one_more(*route, why)) route = nullptr;
   SocketName from = source_for(to);
@@ -342,7 +344,8 @@ void TcpSocket::redirect_locked() {
   uint32_t index = 0;
   for (int i = 0; i < kRedirectTries && route == nullptr; ++i) {
     Fallback why;
-    route = find_route(remote, avoid, avoid_listener, why);
+    bool denied;
+    route = find_route(remote, avoid, avoid_listener, why, denied);
     if (route == nullptr) break;
     if (route->pair == pair && route->listener == avoid_listener) route = nullptr;
   }

@@ -119,7 +119,8 @@ class TcpSocket : public File {
   bool is_unix() const { return family == AF_UNIX; }
   int connect_name(const UnixName& to);  // as connect()
   bool ask_again();                      // a coordinator that came back gives another ticket
-  void announce_name(int fd);
+  int announce_name(int fd);
+  int announce_port(int fd);
   bool takes_channel(shm::DomainId from, int fd);  // for ancillary data; it is ours then
   // Listener: whether that connection is one that may be made, and who makes it.
   bool admits(Pair& p, const shm::Slot& theirs, ucred& who);
@@ -152,7 +153,10 @@ class TcpSocket : public File {
 
   // ---- listening
   int listen(int fd, int backlog);
-  void announce_listener(int fd);
+  // 0 or -errno; -EPERM: the policy denies it.
+  int announce_listener(int fd);
+  bool is_kernels_by_policy() const;
+  bool permits(Pair& p) const;
   void announce_again();     // to a coordinator that came back
   void incoming(TcpSocket* s);
   TcpSocket* pop_backlog();
@@ -216,6 +220,7 @@ class TcpSocket : public File {
   shm::SocketName local{}, remote{};
 
   uint32_t listener_id = 0;
+  uint32_t refused_under = 0;  // listener: the policy that does not let it be accelerated
   int backlog_limit = 0;
   Backlog backlog;
   Mutex accept_lock;          // of the kernel's backlog

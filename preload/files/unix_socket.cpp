@@ -53,13 +53,14 @@ int TcpSocket::connect_name(const UnixName& to) {
   Fallback why = plain ? Fallback::kNoCoordinator : Fallback::kOption;
   const KnownName* known = nullptr;
   Route* route = nullptr;
-  bool ready = plain && coordinator.ensure();
-  for (int tries = 0; ready && route == nullptr && tries < 2; ++tries) {
-    known = find_name(to, type(), tries > 0, why);
+  bool ready = plain && coordinator.ensure(), denied = false;
+  for (int tries = 0; ready && route == nullptr && !denied && tries < 2; ++tries) {
+    known = find_name(to, type(), tries > 0, why, denied);
     if (known == nullptr) break;
-    route = find_route(name_of(known->key), kNobody, 0, why);
+    route = find_route(name_of(known->key), kNobody, 0, why, denied);
     if (why != Fallback::kNoListener && why != Fallback::kRefused) break;  // else what we knew is over
   }
+  if (denied) return coordinator.count_fallback(why), -EACCES;  // as a file would refuse it
   if (route != nullptr && !takes_one_more(*route, why)) route = nullptr;
   uint32_t index = 0;
   if (route != nullptr && !route->pair->take_slot(index)) {
@@ -80,7 +81,8 @@ int TcpSocket::connect_name(const UnixName& to) {
 
 bool TcpSocket::ask_again() {
   Fallback why;
-  const KnownName* known = find_name(asked_name, type(), false, why);
+  bool denied = false;
+  const KnownName* known = find_name(asked_name, type(), false, why, denied);
   if (known == nullptr) return false;
   local = name_of(known->ticket);
   remote = name_of(known->key);
@@ -89,19 +91,20 @@ bool TcpSocket::ask_again() {
 
 // ---- listening ------------------------------------------------------------------------------
 
-void TcpSocket::announce_name(int fd) {
+int TcpSocket::announce_name(int fd) {
   sockaddr_un name;
   socklen_t length = sizeof name;
   ++listener_changes;
-  if (kernel_only || libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return;
+  if (kernel_only || libc.getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return 0;
   bound_name = UnixName::of(reinterpret_cast<sockaddr*>(&name), length);
-  if (bound_name.empty()) return;
+  if (bound_name.empty()) return 0;
   char path[sizeof name.sun_path + 1] = {};
   memcpy(path, name.sun_path, sizeof name.sun_path);
   int file = bound_name.is_abstract() ? -1 : ::open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
   int64_t id = coordinator.announce_name(fd, file, backlog_limit < 0 ? INT32_MAX : backlog_limit, only_holder);
   if (file >= 0) kernel::close(file);
   if (id > 0) listener_id = uint32_t(id);
+  return id < 0 ? int(id) : 0;
 }
 
 bool TcpSocket::admits(Pair& p, const Slot& theirs, ucred& who) {

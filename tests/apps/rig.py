@@ -205,10 +205,10 @@ class Rig:
 
     # ---- the coordinator ----------------------------------------------------------------
 
-    def start_coordinator(self):
+    def start_coordinator(self, *options):
         self.coordinator = self._start(
             [self.build.sluiced, "--foreground", f"--dir={self.run_dir}",
-             f"--queues={self.options.queues}"], False, False, "sluiced")
+             f"--queues={self.options.queues}", *(options or ["--policy=none"])], False, False, "sluiced")
 
         def answers():
             check(self.coordinator.running(), f"sluiced ended: {self.coordinator.log()}")

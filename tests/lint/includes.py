@@ -9,7 +9,7 @@ FREESTANDING = set("""algorithm array atomic bit climits compare concepts corout
     cstddef cstdint cstring initializer_list iterator limits new numeric optional ratio
     source_location span string_view tuple type_traits utility variant version""".split())
 LIBC_FOLDERS = {"arpa", "asm", "bits", "gnu", "linux", "net", "netinet", "sys"}
-THIRD_PARTY = re.compile(r"(spdlog|CLI|nlohmann|fmt|bpf|xdp)/|rte_|relacy|catch2")
+THIRD_PARTY = re.compile(r"(spdlog|CLI|nlohmann|fmt|bpf|xdp|toml\+\+)/|rte_|relacy|catch2")
 
 # Folder: the folders it may include, and whether libc, the whole C++ library and other
 # libraries are open to it. The longest matching folder counts.

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -61,6 +62,12 @@ class World : public Actions {
   std::map<DomainId, uint32_t> sleeps;         // the number of the sleep; 1 unless said here
   std::map<DomainId, ListenerId> asleep_at;    // every listener unless said here
   bool policy_allows = true;
+  std::map<DomainId, std::string> programs;
+  std::map<ListenerId, std::string> bound_names;
+  struct Usage {
+    uint64_t connections, bytes;
+  };
+  std::map<uint32_t, Usage> usage;
 
   World() { core->init(*this, 100); }
 
@@ -83,6 +90,10 @@ class World : public Actions {
   void reconsider(DomainId to, ListenerId l) override { reconsidered.emplace_back(to, l); }
   void set_waited(ListenerId l, bool on) override { on ? void(waited.insert(l)) : void(waited.erase(l)); }
   bool may_listen(DomainId, const Address&, uint16_t) override { return policy_allows; }
+  std::string_view program_of(DomainId d) override { return programs[d]; }
+  std::string_view name_of(ListenerId l) override { return bound_names[l]; }
+  uint64_t connections_of(uint32_t uid) override { return usage[uid].connections; }
+  uint64_t memory_of(uint32_t uid) override { return usage[uid].bytes; }
 
   DomainId process(uint32_t uid = 1000, uint64_t netns = 1) {
     return core->admit({uid, netns, next_pid_++}, shm::kNobody);
@@ -146,6 +157,8 @@ class World : public Actions {
     return connect(from, address_of(key), 0, {.grant = grant});
   }
   Message who(DomainId asker, DomainId of, uint64_t ticket) { return ask(asker, {shm::kWho, 0, 0, {of, ticket}}); }
+  // Asked by who holds the listener, of who has begun a connection there.
+  Message may(DomainId asker, DomainId of, ListenerId l) { return ask(asker, {shm::kMay, 0, 0, {of, l}}); }
   bool waits(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 1}}); }
   bool waits_no_more(DomainId d, ListenerId l) { return tell(d, {shm::kWaiting, 0, 0, {l, 0}}); }
   bool is_idle(DomainId d, ListenerId l, bool asks = false) {
