@@ -28,6 +28,17 @@ PR_SET_CHILD_SUBREAPER = 36
 SKIPPED = 77  # what meson takes for "skipped"
 NOTHING_LEFT = {"clients": 0, "listeners": 0, "connections": 0, "regions": 0, "region_bytes": 0}
 EVIDENCE_SECONDS = 30
+# So that whoever accepts has to ask, and connects do each time.
+RULED = """
+[[rule]]
+action = "deny"
+uid = 4294967294
+[[limit]]
+clients = 60000
+connections = 1000000
+bytes = "1 TiB"
+requests_per_second = 10000000
+"""
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -205,10 +216,18 @@ class Rig:
 
     # ---- the coordinator ----------------------------------------------------------------
 
+    def policy(self):
+        if not self.options.ruled:
+            return ["--policy=none"]
+        path = os.path.join(self.directory, "ruled.toml")
+        with open(path, "w") as file:
+            file.write(RULED)
+        return [f"--policy={path}"]
+
     def start_coordinator(self, *options):
         self.coordinator = self._start(
             [self.build.sluiced, "--foreground", f"--dir={self.run_dir}",
-             f"--queues={self.options.queues}", *(options or ["--policy=none"])], False, False, "sluiced")
+             f"--queues={self.options.queues}", *(options or self.policy())], False, False, "sluiced")
 
         def answers():
             check(self.coordinator.running(), f"sluiced ended: {self.coordinator.log()}")
@@ -364,6 +383,7 @@ def run(test, seconds):
     parser.add_argument("build", help="the build directory")
     parser.add_argument("--native", action="store_true", help="without Sluice: is the test right?")
     parser.add_argument("--queues", default="divided")
+    parser.add_argument("--ruled", action="store_true", help="under a policy that refuses nothing of what a test does")
     parser.add_argument("--unix", action="store_true", help="sockets of AF_UNIX where there is a choice")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

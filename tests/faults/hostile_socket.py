@@ -79,4 +79,4 @@ def everything(rig):
     hostile_clients(rig)
 
 
-run(everything, seconds=100)
+run(everything, seconds=220)

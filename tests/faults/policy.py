@@ -426,4 +426,4 @@ def everything(rig):
     rig.check_nothing_left()
 
 
-run(everything, seconds=100)
+run(everything, seconds=220)
