@@ -76,6 +76,7 @@ class Clients {
   // The client misbehaved or ended. It is buried later: callers may still hold it.
   void doom(Client& client);
   Client* next_doomed();
+  bool has_doomed() const { return !doomed_.empty(); }
 
   // Whether this user may have another connection.
   bool has_room_for(uint32_t uid) const;

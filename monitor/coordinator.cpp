@@ -92,6 +92,7 @@ std::string Coordinator::start() {
 
 std::string Coordinator::catch_signals() {
   signal(SIGPIPE, SIG_IGN);
+  Patience::catch_signal();
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
@@ -156,15 +157,25 @@ bool Coordinator::look() {
   if (post_.has_late_replies()) post_.deliver_late_replies();
   packets_.resume();
   if (++looks_ % kLooksPerSockets == 0) serve_sockets(0);
-  any |= reaper_.bury();
+  any |= bury();
   lifetime_.note(core_.present());
+  return any;
+}
+
+bool Coordinator::bury() {
+  if (!clients_.has_doomed()) return reaper_.bury();
+  patience_.begin();
+  bool any = reaper_.bury();
+  patience_.end();
   return any;
 }
 
 void Coordinator::serve_sockets(int timeout_ms) {
   events_.wait(timeout_ms, [this](Source source, uint32_t id, uint32_t events) {
+    if (source == Source::kSocket) patience_.begin();
     on_event(source, id, events);
   });
+  patience_.end();
   post_.deliver_all();
 }
 

@@ -8,6 +8,7 @@
 #include "monitor/executor.h"
 #include "monitor/lifetime.h"
 #include "monitor/packets.h"
+#include "monitor/patience.h"
 #include "monitor/policing.h"
 #include "monitor/poller.h"
 #include "monitor/reaper.h"
@@ -35,6 +36,7 @@ class Coordinator {
   TextService::Sources texts();
 
   bool look();
+  bool bury();
   void serve_sockets(int timeout_ms);
   void on_signal();
   void tell_time();
@@ -67,6 +69,7 @@ class Coordinator {
   Acceptor acceptor_{events_, clients_};
   Descriptor signals_;
   Poller poller_;
+  Patience patience_;
   Lifetime lifetime_;
   uint32_t looks_ = 0;
   bool stopping_ = false;

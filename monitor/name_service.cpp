@@ -189,7 +189,8 @@ void NameService::came_back(Client& client) {
 
 void NameService::channel(Client& client, InPacket& packet) {
   Client* peer = clients_.by_domain(packet.header.domain);
-  bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1;
+  // What the peer gets is nothing that it might have to wait for.
+  bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1 && int_option(packet.fds[0].get(), SO_DOMAIN) == AF_UNIX;
   bool there = peer != nullptr && !peer->doomed && peer->stage != Stage::kStranger;
   bool expected = peer == nullptr && core_.is_expected(packet.header.domain);
   int error = !sound ? EBADF : !there && !expected ? ESRCH : 0;

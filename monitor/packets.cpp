@@ -4,16 +4,29 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "monitor/patience.h"
+
 namespace sluice::monitor {
 namespace {
 
 // So that nobody keeps the coordinator to himself.
 constexpr int kMostPerRound = 16;
+constexpr std::size_t kMostFdsInPacket = 253;  // SCM_MAX_FD of the kernel
 
 // What is work beyond the client's own counts as several.
 int weight(uint16_t type) {
   if (TextService::serves(type)) return kMostPerRound;
   return type == shm::kSharersBell || type == shm::kChannel ? 8 : 1;
+}
+
+// Nobody has to send us a socket of TCP. To close one is not to wait for its peer: what this does not reach, in the queues
+// of other sockets, is for patience.h.
+void close_without_waiting(int fd) {
+  int domain = AF_UNIX;
+  socklen_t size = sizeof domain;
+  linger none{};
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain != AF_UNIX)
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
 }
 
 void take_control(msghdr& m, InPacket& packet) {
@@ -32,6 +45,7 @@ void take_control(msghdr& m, InPacket& packet) {
     for (std::size_t i = 0; i < count; ++i) {
       int fd;
       memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      close_without_waiting(fd);
       packet.fds.emplace_back(fd);
     }
   }
@@ -47,13 +61,14 @@ void Packets::serve(Client& client, uint32_t events) {
 }
 
 void Packets::receive_some(Client& client) {
-  uint32_t uid = uid_of(client);
+  uint32_t uid = uid_of(client), losses = Patience::losses();
   for (int n = 0; n < kMostPerRound && !client.doomed && !client.leaving;) {
     if (core_.is_delayed(uid)) {
       client.paused = true;
       paused_.push_back(client.serial);
       return post_.watch(client);
     }
+    if (Patience::losses() != losses) return;  // others wait; it goes on in its next turn
     InPacket packet;
     Received received = receive(client, packet);
     if (received == Received::kNothing) return;
@@ -82,9 +97,8 @@ void Packets::resume() {
 
 Packets::Received Packets::receive(const Client& client, InPacket& packet) {
   iovec parts[2] = {{&packet.header, sizeof packet.header}, {&packet.body, sizeof packet.body}};
-  // Room for what is expected; the kernel closes descriptors beyond that.
-  alignas(cmsghdr) char
-      control[CMSG_SPACE(shm::kMaxPacketFds * sizeof(int)) + CMSG_SPACE(sizeof(ucred))];
+  // Room for as many as there can be: what does not fit, the kernel would close.
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostFdsInPacket * sizeof(int)) + CMSG_SPACE(sizeof(ucred))];
   msghdr m{};
   m.msg_iov = parts;
   m.msg_iovlen = 2;
@@ -94,6 +108,7 @@ Packets::Received Packets::receive(const Client& client, InPacket& packet) {
   if (n < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kEnd;
   take_control(m, packet);
   packet.has_body = n == ssize_t(sizeof packet.header + sizeof packet.body);
+  if (packet.fds.size() > shm::kMaxPacketFds) return Received::kEnd;
   bool is_whole = (n == ssize_t(sizeof packet.header) || packet.has_body) && !(m.msg_flags & MSG_TRUNC);
   return is_whole && packet.header.magic == shm::kMagic ? Received::kPacket : Received::kEnd;
 }

@@ -1,8 +1,10 @@
 """What a hostile process can do to the coordinator's socket: hostile_client.py RUN_DIR VERSION. It takes orders."""
+import errno
 import os
 import socket
 import struct
 import sys
+import threading
 
 from raw_client import CHANNEL, CHANNEL_PASSED, MAGIC, RESERVE, RESERVED, SHARERS_BELL, STATUS, SYNC, RawClient, packet
 
@@ -80,7 +82,11 @@ def descriptors():
                     socket.send_fds(client, [packet(version, kind)], fds)
             except (ConnectionError, BrokenPipeError):
                 pass
-            held.append(client)
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:  # the kernel lets no more be under way
+                    raise
+            if not hangs_up(client):
+                return f"{len(fds)} descriptors are taken"
     for fd in fds:
         os.close(fd)
     return "done"
@@ -103,6 +109,50 @@ def slowness():
     for client, kind in ((registered().socket, SYNC), (stranger(), STATUS)):
         if not until_dropped(client, packet(version, kind)):
             return f"{kind} is answered without end"
+    return "done"
+
+
+def lingering_socket():
+    """Whose last close() waits for a minute: its peer takes nothing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    s = socket.create_connection(listener.getsockname())
+    held.extend((listener, listener.accept()[0]))
+    s.setblocking(False)
+    try:
+        while True:
+            s.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    return s
+
+
+def close_beside(*fds):
+    """It is the last one perhaps, and waits itself."""
+    for fd in fds:
+        threading.Thread(target=os.close, args=(fd,), daemon=True).start()
+
+
+def lingering():
+    """As a descriptor of a packet, as one of too many, in the queue of a socket, and unread when the end comes."""
+    for way in ("plain", "many", "nested", "unread"):
+        s, slow = stranger(), lingering_socket()
+        more = [os.open("/dev/null", os.O_RDONLY) for _ in range(10)] if way == "many" else []
+        if way == "nested":
+            ours, theirs = socket.socketpair()
+            socket.send_fds(ours, [b"x"], [slow.fileno()])
+            socket.send_fds(s, [packet(version, SYNC)], [theirs.fileno()])
+            close_beside(theirs.detach(), ours.detach())
+        else:
+            if way == "unread":
+                s.send(b"the end")
+            try:
+                socket.send_fds(s, [packet(version, SYNC)], [*more, slow.fileno()])
+            except (ConnectionError, BrokenPipeError):
+                pass  # it was quicker
+        for fd in more:
+            os.close(fd)
+        close_beside(slow.detach(), s.detach())
     return "done"
 
 
@@ -139,7 +189,7 @@ def bells(victim):
     return "done"
 
 
-ORDERS = {f.__name__: f for f in (partial_messages, nonsense, silence, descriptors, slowness, channels, bells)}
+ORDERS = {f.__name__: f for f in (partial_messages, nonsense, silence, descriptors, slowness, lingering, channels, bells)}
 for line in sys.stdin:
     name, *arguments = line.split()
     print(ORDERS[name](*map(int, arguments)), flush=True)

@@ -32,7 +32,7 @@ def hostile_clients(rig):
 
     def hostile():
         return for_others(rig, "hostile_client.py", rig.run_dir, rig.status()["protocol"])
-    for order in ("partial_messages", "nonsense", "silence", "descriptors", "slowness"):
+    for order in ("partial_messages", "nonsense", "silence", "descriptors", "slowness", "lingering"):
         process = hostile()
         check(process.ask(order, 60) == "done", f"{order} fails")
         others_are_served(rig, server, order)
