@@ -8,6 +8,7 @@
 
 #include <utility>
 
+#include "shm/bell.h"
 #include "shm/wake.h"
 
 namespace sluice::monitor {
@@ -178,11 +179,8 @@ void Post::deliver_late_replies() {
 
 void Post::ring(Client& client) {
   if (!client.bell) return;
-  // The bell is the client's open file; one made blocking and full would stop everybody.
-  int flags = fcntl(client.bell.get(), F_GETFL);
-  if (!(flags & O_NONBLOCK)) fcntl(client.bell.get(), F_SETFL, flags | O_NONBLOCK);
-  uint64_t one = 1;
-  if (write(client.bell.get(), &one, sizeof one) == sizeof one) ++bells_;
+  shm::ring_bell(client.bell.get());
+  ++bells_;
 }
 
 }  // namespace sluice::monitor

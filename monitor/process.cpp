@@ -45,13 +45,6 @@ constexpr int SO_PEERPIDFD = 77;
 
 }  // namespace
 
-bool is_eventfd(int fd) {
-  char target[32] = {};
-  std::string link = "/proc/self/fd/" + std::to_string(fd);
-  ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
-  return n > 0 && strcmp(target, "anon_inode:[eventfd]") == 0;
-}
-
 Descriptor open_process(int32_t pid) {
   return Descriptor(pid > 0 ? int(syscall(SYS_pidfd_open, pid, 0)) : -1);
 }

@@ -30,8 +30,6 @@ std::string command_of(int32_t pid);
 // Whether the process has the capability, towards us: that of another user namespace counts for nothing.
 bool has_capability(int32_t pid, int capability);
 
-// Only an eventfd can be written to without ever waiting for somebody else.
-bool is_eventfd(int fd);
 
 // The first number in a file, or `otherwise`.
 long number_in(const char* path, long otherwise);

@@ -13,6 +13,7 @@
 
 #include "monitor/process.h"
 #include "monitor/tickets.h"
+#include "shm/bell.h"
 
 namespace sluice::monitor {
 namespace {
@@ -44,7 +45,7 @@ void Registrar::hello(Client& client, InPacket& packet) {
 int Registrar::check_hello(const Client& client, const InPacket& packet) const {
   if (packet.header.version != shm::kProtocolVersion) return EPROTO;
   if (client.stage == Stage::kReserved && packet.header.domain != client.domain) return EPERM;
-  if (packet.fds.size() != 2 || !is_eventfd(packet.fds[1].get())) return EBADF;
+  if (packet.fds.size() != 2 || !shm::is_bell(packet.fds[1].get())) return EBADF;
   return -shm::verify_region(packet.fds[0].get(), shm::kClientBytes, options_.protect);
 }
 

@@ -10,13 +10,13 @@
 #include <algorithm>
 #include <string>
 
-#include "monitor/process.h"
+#include "shm/bell.h"
 #include "shm/wake.h"
 
 namespace sluice::monitor {
 namespace {
 
-constexpr std::size_t kDescriptorsPerRegion = 4;
+constexpr std::size_t kDescriptorsPerRegion = 5;
 
 int option(int fd, int name) {
   int value = -1;
@@ -95,12 +95,14 @@ void Tickets::pass(Client& client, InPacket& packet) {
 int Tickets::accept_region(const Client& client, const PairKey& key, const InPacket& packet) const {
   if (client.stage != Stage::kWelcomed) return EPERM;
   bool own = key.writer == client.domain && key.reader == client.domain;
-  if (packet.fds.size() != (own ? 3 : 2)) return EBADF;
+  if (packet.fds.size() != (own ? 4 : 3)) return EBADF;
   if (shm::verify_region(packet.fds[0].get(), shm::kPairBytes, shm::Protect::kNone) != 0) return EBADF;
-  if (!PairRegions::is_valid(packet.fds[0].get(), key) || !is_eventfd(packet.fds[1].get())) return EBADF;
+  if (!PairRegions::is_valid(packet.fds[0].get(), key) || !shm::is_bell(packet.fds[1].get()) ||
+      !shm::is_bell(packet.fds[2].get()))
+    return EBADF;
   if (!has_room(uid_of(client))) return EMFILE;
   if (own) {
-    int opposite = packet.fds[2].get();
+    int opposite = packet.fds[3].get();
     bool sound = shm::verify_region(opposite, shm::kPairBytes, options_.protect) == 0;
     return sound && PairRegions::is_written_by(opposite, client.domain) ? 0 : EBADF;
   }
@@ -114,12 +116,13 @@ int Tickets::accept_region(const Client& client, const PairKey& key, const InPac
 }
 
 int Tickets::open(Client& client, const PairKey& key, InPacket& packet, uint32_t& number) {
-  Region region{key, std::move(packet.fds[0]), {}, std::move(packet.fds[1]), {}, uid_of(client), {client.domain}};
+  Region region{key, std::move(packet.fds[0]), {}, std::move(packet.fds[1]), std::move(packet.fds[2]), {}, uid_of(client),
+                {client.domain}};
   region.readable = open_readable(region.writable.get());
   if (!region.readable) return EMFILE;
   // Kept here: the writer may be dead when somebody takes what it has passed.
   auto back = pairs_.all().find(opposite_of(region));
-  if (packet.fds.size() > 2) region.opposite = std::move(packet.fds[2]);
+  if (packet.fds.size() > 3) region.opposite = std::move(packet.fds[3]);
   else if (back != pairs_.all().end()) region.opposite = Descriptor(fcntl(back->second.fd.get(), F_DUPFD_CLOEXEC, 0));
   do number = next_region_++;
   while (number == 0 || regions_.contains(number));
@@ -237,9 +240,9 @@ void Tickets::claim(Client& client, InPacket& packet) {
   p.reserved = ticket.generation;
   int bell = peer != nullptr ? peer->bell.get() : region.bell.get();
   if (in >= 0)
-    post_.send(client, p, {region.writable.get(), region.bell.get(), bell, in});
+    post_.send(client, p, {region.writable.get(), region.hearing.get(), bell, in});
   else
-    post_.send(client, p, {region.writable.get(), region.bell.get(), bell});
+    post_.send(client, p, {region.writable.get(), region.hearing.get(), bell});
   Client* watcher = ticket.claimed ? nullptr : clients_.by_domain(ticket.watched_by);
   ticket.claimed = true;
   ++claimed_;

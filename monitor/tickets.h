@@ -49,7 +49,7 @@ class Tickets {
  private:
   struct Region {
     PairKey key;
-    Descriptor writable, readable, bell;
+    Descriptor writable, readable, bell, hearing;  // both ends of the bell
     Descriptor opposite;  // what the peer writes, once there is such a region
     uint32_t uid;
     std::vector<DomainId> holders;

@@ -107,7 +107,7 @@ int CoordinatorLink::client_region() {
 
 bool CoordinatorLink::hello(int socket, DomainId wanted) {
   namespace_ = namespace_of(socket);
-  int fds[2] = {client_region(), bell()};
+  int fds[2] = {client_region(), bell().ring};
   if (fds[0] < 0) return false;
   int sent = send_packet(socket, make_packet(kHello, wanted), fds, 2);
   close_own(fds[0]);

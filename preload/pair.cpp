@@ -11,6 +11,7 @@
 #include "preload/libc.h"
 #include "preload/pass_region.h"
 #include "preload/sleep.h"
+#include "shm/bell.h"
 #include "shm/byte_ring.h"
 #include "shm/wake.h"
 
@@ -111,10 +112,9 @@ Slot* Pair::peer_slot(uint32_t slot) const {
 void Pair::ring_takers() {
   for (uint32_t i = 0, n = extension_count_.load(std::memory_order_acquire); i < n; ++i) {
     const Extension& e = extensions_[i];
-    uint64_t one = 1;
     if (e.view.header().sharers_sleeping.load(std::memory_order_relaxed) == 0) continue;  // ordered by the fence
     coordinator.count(kBells);
-    (void)!libc.write(e.bell, &one, sizeof one);
+    shm::ring_bell(e.bell);
   }
 }
 
@@ -291,8 +291,7 @@ void Pair::wake_sharers(const Slot* held) {
     family |= bell == nullptr;
     if (bell == nullptr) continue;
     coordinator.count(kBells);
-    uint64_t one = 1;
-    (void)!kernel::write(bell->fd.load(std::memory_order_relaxed), &one, sizeof one);  // set before `who`
+    shm::ring_bell(bell->fd.load(std::memory_order_relaxed));  // set before `who`
   }
   if (family) ring_bell();
 }
@@ -364,11 +363,10 @@ bool Pair::take_sharers_news() {
 
 void Pair::ring_bell() {
   coordinator.count(kBells);
-  uint64_t one = 1;
   if (twin != nullptr) {
     ring_family_bells();  // after a fork the other end may be in a relative
   } else if (bell_ >= 0) {
-    (void)!kernel::write(bell_, &one, sizeof one);
+    shm::ring_bell(bell_);
   }
 }
 

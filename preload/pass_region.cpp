@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <new>
@@ -14,6 +13,7 @@
 #include "preload/libc.h"
 #include "preload/pair.h"
 #include "preload/routes.h"
+#include "preload/sleep.h"
 #include "shm/byte_ring.h"
 #include "shm/region.h"
 
@@ -25,14 +25,14 @@ namespace {
 
 // Who holds connections that this process has passed listens to it, this process does not: one for
 // all pairs, so that a worker needs one for each master only.
-int pass_bell = -1;
+Bell pass_bell;
 DomainId bell_maker = kNobody;
 
-int bell_for_takers() {
+const Bell& bell_for_takers() {
   if (bell_maker != coordinator.self()) {  // after a fork the old one is our parent's
-    close_own(pass_bell);
+    destroy_bell(pass_bell);
     RaisedLimit raised;
-    pass_bell = move_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    pass_bell = create_bell();
     bell_maker = coordinator.self();
   }
   return pass_bell;
@@ -71,14 +71,15 @@ int PassRegion::make_known(int region) {
   h.attached.store(1, std::memory_order_relaxed);  // nobody sees it yet
   h.frozen.store(1, std::memory_order_relaxed);    // likewise
   if (int error = seal_region(region, Protect::kNone); error != 0) return error;
-  int fds[3] = {region, bell_for_takers(), -1};
+  const Bell& bell = bell_for_takers();
+  int fds[4] = {region, bell.ring, bell.hear, -1};
   bool own_peer = pair_.twin != nullptr;
-  if (own_peer) fds[2] = pair_.twin->offer();
-  if (fds[1] < 0 || (own_peer && fds[2] < 0)) return -EBADF;
-  int error = coordinator.open_passing(h, static_cast<bool>(pair_.in()), fds, own_peer ? 3 : 2, number_);
+  if (own_peer) fds[3] = pair_.twin->offer();
+  if (bell.ring < 0 || bell.hear < 0 || (own_peer && fds[3] < 0)) return -EBADF;
+  int error = coordinator.open_passing(h, static_cast<bool>(pair_.in()), fds, own_peer ? 4 : 3, number_);
   incarnation_ = coordinator.incarnation();
   maker_ = coordinator.self();
-  if (error == 0 && own_peer && !pair_.twin->extend(number_, view_, libc.fcntl(fds[1], F_DUPFD_CLOEXEC, 0))) error = -ENOSPC;
+  if (error == 0 && own_peer && !pair_.twin->extend(number_, view_, libc.fcntl(bell.ring, F_DUPFD_CLOEXEC, 0))) error = -ENOSPC;
   return error;
 }
 

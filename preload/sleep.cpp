@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -16,6 +15,7 @@
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
+#include "shm/bell.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -91,12 +91,12 @@ bool Deadline::passed() const {
 
 namespace {
 
-int bell_fd = -1;
+Bell own_bell;
 int watched_fd = -1;    // the coordinator's socket
 int inotify_fd = -1;    // its directory, while it is away
 int inotify_seen = 0;   // bytes that were queued there when it was last looked at
 constexpr int kInheritedBells = 8;
-int inherited_bells[kInheritedBells] = {-1, -1, -1, -1, -1, -1, -1, -1};
+Bell inherited_bells[kInheritedBells];
 struct TakersBell {
   int fd = -1;
   shm::DomainId maker = shm::kNobody;
@@ -156,33 +156,46 @@ bool is_waker(const epoll_event& e) {
 void add_wakers(int epfd, uint32_t& seen) {
   uint32_t now = epoch.load(std::memory_order_acquire);
   if (seen == now) return;
-  add(epfd, bell(), kWakerCookie);
+  add(epfd, bell().hear, kWakerCookie);
   add(epfd, watched_fd, kLinkCookie);
   add(epfd, inotify_fd, kLinkCookie);
-  for (int fd : inherited_bells) add(epfd, fd, kWakerCookie);
+  for (const Bell& b : inherited_bells) add(epfd, b.hear, kWakerCookie);
   for (const TakersBell& b : takers_bells) add(epfd, b.fd, kWakerCookie);
   seen = epoch.load(std::memory_order_acquire) == now ? now : 0;
 }
 
 void remove_wakers(int epfd) {
-  for (int fd : {bell_fd, watched_fd, inotify_fd}) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
-  for (int fd : inherited_bells) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
+  for (int fd : {own_bell.hear, watched_fd, inotify_fd}) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
+  for (const Bell& b : inherited_bells) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, b.hear, nullptr);
   for (const TakersBell& b : takers_bells)
     if (b.fd >= 0) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, b.fd, nullptr);
 }
 
-int bell() {
-  if (bell_fd < 0) bell_fd = move_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  return bell_fd;
+Bell create_bell() {
+  int ends[2] = {-1, -1};
+  if (libc.socketpair(AF_UNIX, shm::kBellType | SOCK_CLOEXEC, 0, ends) != 0) return {};
+  shm::init_bell(ends);
+  return {move_high(ends[0]), move_high(ends[1])};
+}
+
+void destroy_bell(Bell& bell) {
+  close_own(bell.hear);
+  close_own(bell.ring);
+  bell = {};
+}
+
+const Bell& bell() {
+  if (own_bell.hear < 0) own_bell = create_bell();
+  return own_bell;
 }
 
 void renew_bell() {
   // What the parent shared with us is announced on its bell: keep listening to that too.
   int kept = 0;
-  while (kept < kInheritedBells - 1 && inherited_bells[kept] >= 0) ++kept;
-  close_own(inherited_bells[kept]);
-  inherited_bells[kept] = bell_fd;
-  bell_fd = -1;
+  while (kept < kInheritedBells - 1 && inherited_bells[kept].hear >= 0) ++kept;
+  destroy_bell(inherited_bells[kept]);
+  inherited_bells[kept] = own_bell;
+  own_bell = {};
   changed();
 }
 
@@ -209,15 +222,13 @@ void forget_takers_bells(bool (*still_used)(shm::DomainId maker)) {
 }
 
 void ring_own_bell() {
-  uint64_t one = 1;
-  if (bell_fd >= 0) (void)!kernel::write(bell_fd, &one, sizeof one);
+  if (own_bell.ring >= 0) shm::ring_bell(own_bell.ring);
 }
 
 void ring_family_bells() {
-  uint64_t one = 1;
   ring_own_bell();
-  for (int fd : inherited_bells)
-    if (fd >= 0) (void)!kernel::write(fd, &one, sizeof one);
+  for (const Bell& b : inherited_bells)
+    if (b.ring >= 0) shm::ring_bell(b.ring);
 }
 
 void watch_for(const char* directory) {

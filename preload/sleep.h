@@ -37,9 +37,18 @@ class Deadline {
 
 uint64_t now_ns();
 
-// The process's bell: an eventfd that everyone who has news for it may write.
-int bell();
-// After fork the child needs its own. The old number is closed if `inherited` says so.
+// See shm/bell.h.
+struct Bell {
+  int hear = -1;  // in the epoll sets of those who sleep
+  int ring = -1;  // for those who have news
+};
+// A new one at high numbers; without descriptors where there are none.
+Bell create_bell();
+void destroy_bell(Bell& bell);
+
+// The process's bell.
+const Bell& bell();
+// After fork the child needs its own.
 void renew_bell();
 // Wakes all threads of this process that sleep in sleep_in_poll.
 void ring_own_bell();

@@ -74,7 +74,7 @@ enum class AcceptorRole : uint64_t { kHolder = 0, kOnly = 1, kAccepts = 2 };
 // ---- packets ----------------------------------------------------------------------------
 
 enum PacketType : uint16_t {
-  // Client -> coordinator. fds: client region, bell (eventfd). domain: 0, or the id to have again after
+  // Client -> coordinator. fds: client region, bell (the ringing end: bell.h). domain: 0, or the id to have again after
   // the coordinator restarted, or the id got by kReserve. Answer: kWelcome.
   kHello = 1,
   // fds: reply region, directory, coordinator's bell[, shared queue]. domain: the client's id.
@@ -124,8 +124,8 @@ enum PacketType : uint16_t {
   kChannelPassed,
   // Client -> coordinator: a passing region. domain: peer; value: generation; value2: the writer, whose
   // pair it is; reserved: 1 if the client has the peer's region (a new coordinator may not, and then
-  // refuses); fds: the region, a bell for those who will hold its connections[, the peer's
-  // region, if the peer is the client itself]. Those who read the pair get kPeerRegion with the
+  // refuses); fds: the region, both ends of a bell for those who will hold its connections (ringing,
+  // hearing)[, the peer's region, if the peer is the client itself]. Those who read the pair get kPeerRegion with the
   // region's number in `reserved` and the bell. Answer after that: kPass, value: the number.
   kPass,
   // Client -> coordinator, before it passes a connection. domain: 1 if it wants to hear kTaken; value:
@@ -139,7 +139,7 @@ enum PacketType : uint16_t {
   kCarry,
   // Client -> coordinator. fds: an end that came in a message. Answer: kClaim, domain: the peer's pid, 0
   // if it is dead; value: passing region; value2: slot; reserved: its generation; fds: the region,
-  // its bell, the peer's bell[, the peer's region]. status: ENOENT, EPERM (another user's).
+  // its bell (hearing end), the peer's bell[, the peer's region]. status: ENOENT, EPERM (another user's).
   kClaim,
   // Client -> coordinator -> peer, and those whom the peer has forked: the sender shares the side of the
   // pair (domain: peer, value: generation) that its ancestor (value2) writes, and says for itself

@@ -54,7 +54,7 @@ inline void put_record_length(const Pieces<std::byte>& record, std::size_t bytes
   if (queued.bytes() < kRecordHeaderBytes) return -EPROTO;
   std::size_t length = 0;  // each byte is read once: the compiler may not look again after the check
   for (std::size_t i = 0; i < kRecordHeaderBytes; ++i)
-    length |= std::size_t(__atomic_load_n(&byte_at(queued, i), __ATOMIC_RELAXED)) << 8 * i;  // ordered by S0
+    length |= std::size_t(__atomic_load_n(reinterpret_cast<const uint8_t*>(&byte_at(queued, i)), __ATOMIC_RELAXED)) << 8 * i;  // ordered by S0
   if (length > queued.bytes() - kRecordHeaderBytes) return -EPROTO;
   payload = only_first(without_first(queued, kRecordHeaderBytes), length);
   return 0;

@@ -2,11 +2,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "monitor/run_directory.h"
+#include "shm/bell.h"
 #include "shm/protocol.h"
 #include "shm/region.h"
 #include "shm/wake.h"
@@ -50,7 +50,11 @@ std::string RequestClient::say_hello(const std::string& directory) {
   region_ = {base, shm::kClientBytes};
   region_->magic = shm::kMagic;
   region_->version = shm::kProtocolVersion;
-  bell_ = Descriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  int bell[2];  // nobody has news for us
+  if (socketpair(AF_UNIX, shm::kBellType | SOCK_CLOEXEC, 0, bell) != 0) return failed("a bell");
+  shm::init_bell(bell);
+  hearing_ = Descriptor(bell[0]);
+  bell_ = Descriptor(bell[1]);
 
   shm::Packet hello{shm::kMagic, shm::kProtocolVersion, shm::kHello, 0, shm::kNobody, 0, 0, 0};
   int fds[2] = {memory.get(), bell_.get()};

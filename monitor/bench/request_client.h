@@ -24,7 +24,7 @@ class RequestClient {
   std::string say_hello(const std::string& directory);
   std::string take_welcome();
 
-  Descriptor socket_, bell_, coordinators_bell_;
+  Descriptor socket_, bell_, hearing_, coordinators_bell_;
   Mapping<shm::ClientRegion> region_;
   Mapping<const shm::ReplyRegion> reply_region_;
   Mapping<const shm::Directory> directory_;

@@ -70,7 +70,7 @@ void File::vanish() {
 
 EpollSet* wrap_epoll(int epfd, int registered, int& error) {
   // The kernel knows whether it is one: an absent registration is ENOENT.
-  error = libc.epoll_ctl(epfd, EPOLL_CTL_DEL, bell(), nullptr) == 0 ? 0 : -errno;
+  error = libc.epoll_ctl(epfd, EPOLL_CTL_DEL, bell().hear, nullptr) == 0 ? 0 : -errno;
   if (error != -ENOENT) return nullptr;
   int own = move_high(libc.fcntl(epfd, F_DUPFD_CLOEXEC, 0));
   error = -ENOMEM;
