@@ -2,10 +2,25 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 
 namespace sluice::monitor {
+namespace {
+
+constexpr std::size_t kMostGroups = 1024;
+
+}  // namespace
+
+std::vector<uint32_t> groups_of(const Client& client) {
+  if (client.groups.has_value()) return *client.groups;
+  std::vector<uint32_t> groups(kMostGroups);
+  socklen_t bytes = kMostGroups * sizeof(gid_t);
+  if (getsockopt(client.socket.get(), SOL_SOCKET, SO_PEERGROUPS, groups.data(), &bytes) != 0) bytes = 0;
+  groups.resize(bytes / sizeof(gid_t));
+  return groups;
+}
 
 void Client::keep(const shm::Packet& packet, int fd, uint32_t from) {
   kept.push_back({packet, {}, {}, from});

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -39,6 +40,7 @@ struct Client {
   int32_t pid = 0;   // likewise; of the child once a reserved one has said hello
   std::string program;  // its executable when it registered; a child's is its parent's. Empty: not known
   bool paused = false;  // its user has asked too much: nothing is received from it
+  std::optional<std::vector<uint32_t>> groups;  // of a forked child's parent; else the socket tells
 
   DomainId domain = shm::kNobody;
   Descriptor bell;     // rings the client
@@ -61,6 +63,9 @@ struct Client {
   // A number of open ends as the client tells it: it may lie, or be between two steps.
   uint64_t open_ends(shm::Counter counter) const;
 };
+
+// The groups that it came with.
+std::vector<uint32_t> groups_of(const Client& client);
 
 class Clients {
  public:

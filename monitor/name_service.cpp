@@ -12,7 +12,6 @@
 #include <sys/xattr.h>
 
 #include <algorithm>
-#include <array>
 
 #include "monitor/process.h"
 
@@ -20,7 +19,6 @@ namespace sluice::monitor {
 namespace {
 
 constexpr unsigned long kOpenFile = 0x89e0;  // SIOCUNIXFILE of <linux/un.h>
-constexpr int kMostGroups = 1024;
 constexpr std::size_t kMostKept = 64;
 constexpr std::size_t kMostExpected = 16;  // domains for which something is kept: descriptors are few
 
@@ -44,11 +42,21 @@ std::string bound_name(int fd) {
 }
 
 bool is_in_group(const Client& client, uint32_t gid) {
-  std::array<gid_t, kMostGroups> groups;
-  socklen_t size = sizeof groups;
-  if (getsockopt(client.socket.get(), SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) return false;
-  auto end = groups.begin() + long(size / sizeof(gid_t));
-  return std::find(groups.begin(), end, gid) != end;
+  std::vector<uint32_t> groups = groups_of(client);
+  return std::find(groups.begin(), groups.end(), gid) != groups.end();
+}
+
+// As fstat(2), without asking whoever serves the file system of a client's file (fuse(4)): he need not answer.
+bool look_at(int file, struct stat& st) {
+  struct statx x;
+  if (statx(file, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &x) != 0) return false;
+  st = {};
+  st.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor);
+  st.st_ino = x.stx_ino;
+  st.st_mode = x.stx_mode;
+  st.st_uid = x.stx_uid;
+  st.st_gid = x.stx_gid;
+  return true;
 }
 
 // Beyond the mode there may be a list of rights: that is too fine for us.
@@ -110,7 +118,7 @@ int NameService::identify(const Client& client, InPacket& packet, Name& name) {
   if (!name.file && packet.fds.size() > 1 && believed) name.file = std::move(packet.fds[1]);
   struct stat st;
   if (!name.file) return EACCES;
-  if (fstat(name.file.get(), &st) != 0 || !S_ISSOCK(st.st_mode)) return EINVAL;
+  if (!look_at(name.file.get(), st) || !S_ISSOCK(st.st_mode)) return EINVAL;
   name.key = key_of(st);
   return 0;
 }
@@ -124,7 +132,7 @@ void NameService::name(Client& client, InPacket& packet) {
   int error = name != nullptr ? 0 : ENOENT;
   struct stat st;
   bool file = name != nullptr && name->file;
-  if (file && (fstat(name->file.get(), &st) != 0 || has_access_list(name->file.get()) || !may_write(client, packet, st)))
+  if (file && (!look_at(name->file.get(), st) || has_access_list(name->file.get()) || !may_write(client, packet, st)))
     error = EACCES;
   if (error == 0) error = core_.may_connect_to(client.domain, id);
   if (error == 0) {
@@ -151,11 +159,9 @@ core::ListenerId NameService::find(const Client& client, const InPacket& packet)
     if (!packet.has_body || asked.name_bytes > sizeof asked.name) return 0;
     return names_.by_bytes(std::string(asked.name, asked.name_bytes), netns_of(client), type);
   }
-  // Whatever the kernel knows by itself: a file system that somebody else serves may never answer.
-  struct statx st;
-  if (statx(packet.fds[0].get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) != 0) return 0;
-  if (!S_ISSOCK(st.stx_mode)) return 0;
-  return names_.by_file({makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino}, netns_of(client), type);
+  struct stat st;
+  if (!look_at(packet.fds[0].get(), st) || !S_ISSOCK(st.st_mode)) return 0;
+  return names_.by_file(key_of(st), netns_of(client), type);
 }
 
 // ---- ancillary data -----------------------------------------------------------------------
@@ -189,8 +195,7 @@ void NameService::came_back(Client& client) {
 
 void NameService::channel(Client& client, InPacket& packet) {
   Client* peer = clients_.by_domain(packet.header.domain);
-  // What the peer gets is nothing that it might have to wait for.
-  bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1 && int_option(packet.fds[0].get(), SO_DOMAIN) == AF_UNIX;
+  bool sound = client.stage == Stage::kWelcomed && packet.fds.size() == 1 && is_channel(packet.fds[0].get());
   bool there = peer != nullptr && !peer->doomed && peer->stage != Stage::kStranger;
   bool expected = peer == nullptr && core_.is_expected(packet.header.domain);
   int error = !sound ? EBADF : !there && !expected ? ESRCH : 0;

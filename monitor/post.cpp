@@ -48,7 +48,7 @@ void Post::send(Client& to, const shm::Packet& packet, std::initializer_list<int
   if (to.doomed) return;
   deliver(to);  // what was answered before comes before
   Sent sent = Sent::kFull;
-  if (to.outbox.empty()) sent = try_send(to, packet, fds.begin(), fds.size(), text);
+  if (to.outbox.empty()) sent = try_send(to.socket.get(), packet, fds.begin(), fds.size(), text);
   if (sent == Sent::kYes) return announce(to, packet);
   if (sent == Sent::kBroken) return clients_.doom(to);
   queue(to, packet, fds, text, from);
@@ -59,7 +59,11 @@ void Post::watch(const Client& client) {
                  (client.paused ? 0u : EPOLLIN) | (client.outbox.empty() ? 0u : EPOLLOUT));
 }
 
-Post::Sent Post::try_send(const Client& to, const shm::Packet& packet, const int* fds,
+void Post::send_once(int socket, const shm::Packet& packet, std::initializer_list<int> fds) {
+  (void)try_send(socket, packet, fds.begin(), fds.size(), {});
+}
+
+Post::Sent Post::try_send(int socket, const shm::Packet& packet, const int* fds,
                           std::size_t fd_count, std::string_view text) {
   iovec parts[2] = {{const_cast<shm::Packet*>(&packet), sizeof packet},
                     {const_cast<char*>(text.data()), text.size()}};
@@ -74,7 +78,7 @@ Post::Sent Post::try_send(const Client& to, const shm::Packet& packet, const int
     *c = {CMSG_LEN(fd_count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
     memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
   }
-  ssize_t n = sendmsg(to.socket.get(), &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+  ssize_t n = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (n >= 0) return Sent::kYes;
   // ETOOMANYREFS: too many descriptors are under way to this uid; they will arrive.
   bool full = errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS;
@@ -99,7 +103,7 @@ void Post::flush(Client& to) {
     OutPacket& out = to.outbox.front();
     int fds[shm::kMaxPacketFds];
     for (std::size_t i = 0; i < out.fds.size(); ++i) fds[i] = out.fds[i].get();
-    Sent sent = try_send(to, out.header, fds, out.fds.size(), out.text);
+    Sent sent = try_send(to.socket.get(), out.header, fds, out.fds.size(), out.text);
     if (sent == Sent::kFull) return;
     if (sent == Sent::kBroken) return clients_.doom(to);
     to.outbox_bytes -= out.text.size();

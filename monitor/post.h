@@ -23,6 +23,8 @@ class Post {
   static bool may_wait(const Client& from, const Client& to, std::size_t fds);
   // What to wait for on its socket.
   void watch(const Client& client);
+  // To a socket that is no client's; nothing if it takes nothing.
+  static void send_once(int socket, const shm::Packet& packet, std::initializer_list<int> fds);
   // The socket takes packets again.
   void flush(Client& to);
   // Sends what is queued, then closes.
@@ -41,7 +43,7 @@ class Post {
 
  private:
   enum class Sent { kYes, kFull, kBroken };
-  static Sent try_send(const Client& to, const shm::Packet& packet, const int* fds,
+  static Sent try_send(int socket, const shm::Packet& packet, const int* fds,
                        std::size_t fd_count, std::string_view text);
   void send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds, std::string_view text, uint32_t from);
   void queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,

@@ -45,6 +45,13 @@ constexpr int SO_PEERPIDFD = 77;
 
 }  // namespace
 
+bool is_channel(int fd) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &size) != 0 || value != AF_UNIX) return false;
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 && value == SOCK_SEQPACKET;
+}
+
 Descriptor open_process(int32_t pid) {
   return Descriptor(pid > 0 ? int(syscall(SYS_pidfd_open, pid, 0)) : -1);
 }

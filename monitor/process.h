@@ -22,6 +22,8 @@ std::string program_of(int process, int32_t pid);
 // Names the process' network namespace: its inode. Where /proc may not be asked (a container
 // without CAP_SYS_PTRACE), that of `socket`, which the process has connected to us with. 0:
 // unknown.
+// Whether packets may be sent there: on anything else one could wait, or mean something.
+bool is_channel(int fd);
 uint64_t network_namespace(int32_t pid, int socket);
 
 // The process' short name, or "?".

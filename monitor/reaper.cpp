@@ -25,6 +25,7 @@ void Reaper::bury(Client& client) {
     // The client holds the same open file, so that closing ours would not end the watch.
     events_.remove(client.summons.get());
   }
+  events_.remove(client.socket.get());  // likewise, if it was made by a parent for its child
   clients_.remove(client);
   if (domain == shm::kNobody) return;
   core_.remove(domain);

@@ -1,6 +1,7 @@
 #include "monitor/registrar.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -21,15 +22,6 @@ namespace {
 constexpr std::size_t kOwnDescriptors = 32;
 constexpr std::size_t kDescriptorsPerClient = 4;
 constexpr std::size_t kDescriptorsPerPair = 2 + 2 * 2;  // and as many to each side, if they queue
-
-int option(int fd, int name) {
-  int value = -1;
-  socklen_t size = sizeof value;
-  return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
-}
-
-// On anything else a message could wait, or mean something.
-bool is_channel(int fd) { return option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_SEQPACKET; }
 
 }  // namespace
 
@@ -109,7 +101,10 @@ core::Identity Registrar::identity_of(const Client& client) const {
   // What a child inherits, it keeps: its rights are those of the process that forked it.
   uint32_t uid =
       client.stage == Stage::kReserved ? core_.domain(client.domain).identity.uid : client.uid;
-  return {uid, network_namespace(client.pid, client.socket.get()), client.pid};
+  bool reserved = client.stage == Stage::kReserved;  // its socket is our own work
+  uint64_t netns = network_namespace(client.pid, reserved ? -1 : client.socket.get());
+  if (netns == 0 && reserved) netns = core_.domain(client.domain).identity.netns;
+  return {uid, netns, client.pid};
 }
 
 int Registrar::register_domain(Client& client, DomainId wanted) {
@@ -139,18 +134,25 @@ void Registrar::refuse(Client& client, int error) {
 
 // ---- fork ---------------------------------------------------------------------------------
 
-// Who may ask is settled by the channel: a vfork child, too, speaks through its parent's.
+// Who may ask is settled by the channel: a vfork child, too, speaks through its parent's. The answer goes to a socket that
+// the parent has opened, from which nothing is read: whoever has the same end can hold its lock for ever, by reading from
+// it into memory that does not come (userfaultfd(2), fuse(4)). The child's own is made here.
 void Registrar::reserve(Client& parent, InPacket& packet) {
   if (packet.fds.size() != 1 || !is_channel(packet.fds[0].get())) return clients_.doom(parent);
-  int fd = packet.fds[0].get();
+  int answer = packet.fds[0].get();
   bool has_domain = !parent.doomed && parent.stage != Stage::kStranger;
-  bool fits = clients_.has_room_for(parent.uid);
-  Client& client = clients_.add(std::move(packet.fds[0]), parent.uid, parent.pid);
-  if (!events_.add(fd, Source::kSocket, client.serial)) return clients_.doom(client);
-  DomainId child = has_domain && fits ? core_.reserve(parent.domain) : shm::kNobody;
+  int ends[2];
+  if (!has_domain || !clients_.has_room_for(parent.uid) ||
+      socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
+    return Post::send_once(answer, make_packet(shm::kReserved, 0, 0, 0, has_domain ? ENOSPC : EPERM), {});
+  Descriptor theirs(ends[1]);
+  fcntl(theirs.get(), F_SETFL, 0);
+  Client& client = clients_.add(Descriptor(ends[0]), parent.uid, parent.pid);
+  client.groups = groups_of(parent);
+  DomainId child = events_.add(ends[0], Source::kSocket, client.serial) ? core_.reserve(parent.domain) : shm::kNobody;
   if (child == shm::kNobody) {
-    post_.send(client, make_packet(shm::kReserved, 0, 0, 0, has_domain ? ENOSPC : EPERM));
-    return post_.dismiss(client);
+    clients_.doom(client);
+    return Post::send_once(answer, make_packet(shm::kReserved, 0, 0, 0, ENOSPC), {});
   }
   client.stage = Stage::kReserved;
   client.program = parent.program;  // fork(2) changes nothing about it
@@ -161,8 +163,8 @@ void Registrar::reserve(Client& parent, InPacket& packet) {
   parent.fds_elsewhere += client.kept.size();
   // The hello will come from another process.
   int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-  post_.send(client, make_packet(shm::kReserved, child));
+  setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  Post::send_once(answer, make_packet(shm::kReserved, child), {theirs.get()});
 }
 
 // ---- pairs --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -36,23 +37,56 @@ uint64_t cookie_of(int fd) {
 // The same region, for those who may only read. Nobody opens it again by its name in /proc.
 Descriptor open_readable(int region) {
   Descriptor readable(::open(("/proc/self/fd/" + std::to_string(region)).c_str(), O_RDONLY | O_CLOEXEC));
-  bool shut = fchmod(region, 0) == 0 && (geteuid() != 0 || fchown(region, 0, 0) == 0);
-  return readable && shut ? std::move(readable) : Descriptor();
+  return readable && fchmod(region, 0) == 0 ? std::move(readable) : Descriptor();
 }
 
-off_t place_of_holders(uint32_t slot) {
-  return off_t(shm::kSlotsOffset + slot * sizeof(shm::Slot) + offsetof(shm::Slot, holders));
+// Made here, because several processes will write it: once one of them has the file, it can hold the file's lock for ever,
+// by writing to it from memory that does not come (userfaultfd(2), fuse(4)), and fchmod(2) would wait.
+Descriptor create_passing(const PairKey& key, DomainId maker) {
+  int created = shm::create_region("sluice-passed", shm::kPairBytes);
+  if (created < 0) return {};
+  Descriptor region(created);
+  shm::PairHeader h{};
+  h.magic = shm::kMagic;
+  h.version = shm::kProtocolVersion;
+  h.writer = key.writer;
+  h.reader = key.reader;
+  h.generation = key.generation;
+  h.maker = maker;
+  h.attached.store(1, std::memory_order_relaxed);  // nobody sees it yet
+  h.frozen.store(1, std::memory_order_relaxed);    // likewise
+  bool filled = pwrite(created, static_cast<const void*>(&h), sizeof h, 0) == ssize_t(sizeof h);
+  return filled && shm::seal_region(created, shm::Protect::kNone) == 0 ? std::move(region) : Descriptor();
 }
 
-// Whether the connection in that slot is held by `who`.
-bool is_held(int region, uint32_t slot, uint32_t generation, DomainId who) {
-  uint32_t held[shm::kHolders + 1] = {}, now = 0;  // the holders, and whether there were more
-  static_assert(offsetof(shm::Slot, holders_overflow) == offsetof(shm::Slot, holders) + shm::kHolders * sizeof(DomainId));
-  off_t at = off_t(shm::kSlotsOffset + slot * sizeof(shm::Slot) + offsetof(shm::Slot, generation));
-  if (pread(region, held, sizeof held, place_of_holders(slot)) != sizeof held) return false;
-  if (pread(region, &now, sizeof now, at) != sizeof now || now != generation) return false;
-  return held[shm::kHolders] != 0 || std::count(held, held + shm::kHolders, who) != 0;
-}
+// One side of a connection in a passing region. As memory: see above.
+class MappedSlot {
+ public:
+  MappedSlot(int region, uint32_t slot) {
+    off_t at = off_t(shm::kSlotsOffset + slot * sizeof(shm::Slot)), page = at & ~off_t{shm::kPageBytes - 1};
+    void* p = mmap(nullptr, shm::kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, region, page);
+    if (p == MAP_FAILED) return;
+    page_ = p;
+    slot_ = reinterpret_cast<shm::Slot*>(static_cast<std::byte*>(p) + (at - page));
+  }
+  MappedSlot(const MappedSlot&) = delete;
+  ~MappedSlot() {
+    if (page_ != nullptr) munmap(page_, shm::kPageBytes);
+  }
+  // Its holders.
+  shm::Shared<DomainId>* begin() const { return slot_ == nullptr ? nullptr : slot_->holders; }
+  shm::Shared<DomainId>* end() const { return slot_ == nullptr ? nullptr : slot_->holders + shm::kHolders; }
+  bool is_held(uint32_t generation, DomainId who) const {
+    if (slot_ == nullptr || slot_->generation.load(std::memory_order_acquire) != generation) return false;
+    if (slot_->holders_overflow.load(std::memory_order_acquire) != 0) return true;
+    return std::any_of(begin(), end(), [&](const shm::Shared<DomainId>& h) { return h.load(std::memory_order_acquire) == who; });
+  }
+
+ private:
+  static_assert(shm::kPageBytes % sizeof(shm::Slot) == 0 && shm::kSlotsOffset % sizeof(shm::Slot) == 0);
+  void* page_ = nullptr;
+  shm::Slot* slot_ = nullptr;
+};
 
 }  // namespace
 
@@ -87,22 +121,21 @@ void Tickets::pass(Client& client, InPacket& packet) {
   uint32_t number = 0;
   int error = accept_region(client, key, packet);
   if (error == 0) error = open(client, key, packet, number);
+  shm::Packet answer = make_packet(shm::kPass, key.reader, number, 0, error);
+  if (error != 0) return post_.send(client, answer);
   // The readers first: what follows the answer they understand.
-  if (error == 0) tell_readers(number, regions_[number]);
-  post_.send(client, make_packet(shm::kPass, key.reader, number, 0, error));
+  tell_readers(number, regions_[number]);
+  post_.send(client, answer, {regions_[number].writable.get()});
 }
 
 int Tickets::accept_region(const Client& client, const PairKey& key, const InPacket& packet) const {
   if (client.stage != Stage::kWelcomed) return EPERM;
   bool own = key.writer == client.domain && key.reader == client.domain;
-  if (packet.fds.size() != (own ? 4 : 3)) return EBADF;
-  if (shm::verify_region(packet.fds[0].get(), shm::kPairBytes, shm::Protect::kNone) != 0) return EBADF;
-  if (!PairRegions::is_valid(packet.fds[0].get(), key) || !shm::is_bell(packet.fds[1].get()) ||
-      !shm::is_bell(packet.fds[2].get()))
-    return EBADF;
+  if (packet.fds.size() != (own ? 3 : 2)) return EBADF;
+  if (!shm::is_bell(packet.fds[0].get()) || !shm::is_bell(packet.fds[1].get())) return EBADF;
   if (!has_room(uid_of(client))) return EMFILE;
   if (own) {
-    int opposite = packet.fds[3].get();
+    int opposite = packet.fds[2].get();
     bool sound = shm::verify_region(opposite, shm::kPairBytes, options_.protect) == 0;
     return sound && PairRegions::is_written_by(opposite, client.domain) ? 0 : EBADF;
   }
@@ -116,13 +149,13 @@ int Tickets::accept_region(const Client& client, const PairKey& key, const InPac
 }
 
 int Tickets::open(Client& client, const PairKey& key, InPacket& packet, uint32_t& number) {
-  Region region{key, std::move(packet.fds[0]), {}, std::move(packet.fds[1]), std::move(packet.fds[2]), {}, uid_of(client),
-                {client.domain}};
-  region.readable = open_readable(region.writable.get());
+  Region region{key, create_passing(key, client.domain), {}, std::move(packet.fds[0]), std::move(packet.fds[1]), {},
+                uid_of(client), {client.domain}};
+  if (region.writable) region.readable = open_readable(region.writable.get());
   if (!region.readable) return EMFILE;
   // Kept here: the writer may be dead when somebody takes what it has passed.
   auto back = pairs_.all().find(opposite_of(region));
-  if (packet.fds.size() > 3) region.opposite = std::move(packet.fds[3]);
+  if (packet.fds.size() > 2) region.opposite = std::move(packet.fds[2]);
   else if (back != pairs_.all().end()) region.opposite = Descriptor(fcntl(back->second.fd.get(), F_DUPFD_CLOEXEC, 0));
   do number = next_region_++;
   while (number == 0 || regions_.contains(number));
@@ -188,7 +221,8 @@ bool Tickets::is_deposited_well(const Client& client, const InPacket& packet) co
   if (region == regions_.end() || packet.header.value2 >= shm::kSlots) return false;
   const std::vector<DomainId>& holders = region->second.holders;
   if (std::count(holders.begin(), holders.end(), client.domain) == 0) return false;
-  return is_held(region->second.writable.get(), packet.header.value2, packet.header.reserved, client.domain) &&
+  MappedSlot slot(region->second.writable.get(), packet.header.value2);
+  return slot.is_held(packet.header.reserved, client.domain) &&
          is_stream(packet.fds[0].get()) && is_stream(packet.fds[1].get());
 }
 
@@ -277,18 +311,15 @@ void Tickets::ended(uint32_t number) {
 // nobody puts another in its place as long as it lives. Of two holders that leave at once at least
 // one must see that it is the last: first it goes, then we look for others.
 void Tickets::leave_slot(const Region& region, const Ticket& ticket) {
-  DomainId holders[shm::kHolders] = {};
-  off_t at = place_of_holders(ticket.slot);
-  int fd = region.writable.get();
-  bool read = pread(fd, holders, sizeof holders, at) == sizeof holders;
-  DomainId nobody = shm::kNobody;
-  for (uint32_t i = 0; read && i < shm::kHolders; ++i)
-    if (holders[i] == ticket.stand_in) (void)!pwrite(fd, &nobody, sizeof nobody, at + off_t(i * sizeof nobody));
+  MappedSlot holders(region.writable.get(), ticket.slot);
+  for (shm::Shared<DomainId>& h : holders) {
+    DomainId expected = ticket.stand_in;
+    (void)h.compare_exchange_strong(expected, shm::kNobody, std::memory_order_acq_rel);
+  }
   core_.remove(ticket.stand_in);
   shm::sleep_wake_fence();
   bool held = false;
-  if (pread(fd, holders, sizeof holders, at) == sizeof holders)
-    for (DomainId holder : holders) held |= core_.is_alive(holder);
+  for (shm::Shared<DomainId>& h : holders) held |= core_.is_alive(h.load(std::memory_order_acquire));
   if (held) return;
   // The last reference was in flight: now the other side sees the end.
   auto pair = pairs_.all().find(region.key);

@@ -106,7 +106,7 @@ int CoordinatorLink::client_region() {
 }
 
 bool CoordinatorLink::hello(int socket, DomainId wanted) {
-  namespace_ = namespace_of(socket);
+  namespace_ = asked_.by_parent ? parents_namespace_ : namespace_of(socket);
   int fds[2] = {client_region(), bell().ring};
   if (fds[0] < 0) return false;
   int sent = send_packet(socket, make_packet(kHello, wanted), fds, 2);
@@ -166,7 +166,7 @@ bool CoordinatorLink::ensure() {
   if (socket_ >= 0) return true;
   if (!enabled()) return false;
   if (asked_.socket >= 0) return settle(MSG_DONTWAIT);
-  if (reserved_ >= 0) {  // a forked child: its socket was opened by its parent
+  if (reserved_ >= 0) {  // a forked child: its parent got its socket
     asked_ = {reserved_, false, true};
     reserved_ = -1;
   } else {
@@ -414,11 +414,15 @@ void CoordinatorLink::announce_pair(DomainId peer, uint32_t generation, uint32_t
   if (socket_ >= 0) (void)send_packet(socket_, make_packet(kAnnouncePair, peer, generation, peer_pid), nullptr, 0);
 }
 
-int CoordinatorLink::open_passing(const PairHeader& h, bool met, const int* fds, int count, uint32_t& number) {
+int CoordinatorLink::open_passing(const PairHeader& h, bool met, const int* fds, int count, uint32_t& number,
+                                  int& region) {
   ReceivedPacket r;
   int error = ask(make_packet(kPass, h.reader, h.generation, h.writer, met), fds, count, kPass, r);
-  if (error == 0) number = r.packet.value;
-  return error;
+  if (error == 0 && r.fd_count != 1) error = -EPROTO;
+  if (error != 0) return r.close_all(), error;
+  number = r.packet.value;
+  region = r.fds[0];
+  return 0;
 }
 
 int CoordinatorLink::deposit(uint32_t number, uint32_t slot, uint32_t generation, const int* ends, bool watched,
@@ -483,14 +487,21 @@ DomainId CoordinatorLink::try_reserve(bool& ended) {
   if (channel < 0 || libc.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return kNobody;
   child_ = move_high(ends[0]);
   limit_waits(child_);
+  childs_namespace_ = namespace_of(child_);
   int sent = send_packet(channel, make_packet(kReserve, self_), &ends[1], 1);
   kernel::close(ends[1]);
   ended = is_end(sent);
   ReceivedPacket r;
   bool answered = sent == 0 && receive_packet(child_, r, 0) == 0 && r.packet.type == kReserved &&
-                  r.packet.status == 0;
+                  r.packet.status == 0 && r.fd_count == 1;
   child_was_known_ = answered;
-  if (answered) return child_id_ = r.packet.domain;
+  if (answered) {
+    close_own(child_);  // it was for the answer only
+    child_ = r.fds[0];
+    limit_waits(child_);
+    return child_id_ = r.packet.domain;
+  }
+  r.close_all();
   drop_child();
   return kNobody;
 }
@@ -523,6 +534,7 @@ void CoordinatorLink::become_child() {
   unsent_.clear();
   self_ = child_id_;
   reserved_ = child_;
+  parents_namespace_ = childs_namespace_;
   child_ = -1;
   child_id_ = kNobody;
   was_connected_ = false;

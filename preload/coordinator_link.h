@@ -63,8 +63,8 @@ class CoordinatorLink {
   void announce_pair(shm::DomainId peer, uint32_t generation, uint32_t peer_pid);
 
   // ---- passing connections (shm/protocol.h). 0 or -errno.
-  // A passing region with this header; fds as for kPass. `met`: we have the peer's region.
-  [[nodiscard]] int open_passing(const shm::PairHeader& h, bool met, const int* fds, int count, uint32_t& number);
+  // A passing region for the pair with this header; fds as for kPass. `met`: we have the peer's region.
+  [[nodiscard]] int open_passing(const shm::PairHeader& h, bool met, const int* fds, int count, uint32_t& number, int& region);
   // `ends`: the one that travels, the other. `watched`: kTaken is wanted. `stand_in`: to be entered
   // as a holder.
   [[nodiscard]] int deposit(uint32_t number, uint32_t slot, uint32_t generation, const int* ends, bool watched,
@@ -149,7 +149,7 @@ class CoordinatorLink {
   struct Asked {
     int socket = -1;
     bool again = false;      // everything is to be announced afterwards
-    bool by_parent = false;  // the parent has opened it
+    bool by_parent = false;  // the parent has got it for us
   } asked_;
   shm::DomainId self_ = shm::kNobody;
   shm::DomainId child_id_ = shm::kNobody;
@@ -162,6 +162,8 @@ class CoordinatorLink {
   shm::SharedQueueRegion* shared_queue_ = nullptr;
   int bell_ = -1;  // the coordinator's
   uint64_t namespace_ = 0;
+  // As it was when the child was forked; its socket, the coordinator's work, does not tell.
+  uint64_t childs_namespace_ = 0, parents_namespace_ = 0;
   shm::RequestQueues requests_;
   shm::MessageConsumer replies_ring_;
   uint32_t packets_taken_ = 0;

@@ -48,35 +48,24 @@ PassRegion* PassRegion::create(Pair& pair) {
   if (memory == nullptr) return nullptr;
   auto* p = new (memory) PassRegion(pair);
   RaisedLimit raised;
-  int region = create_region("sluice-passed", kPairBytes);
-  int error = region < 0 ? region : p->make_known(region);
-  if (region >= 0) kernel::close(region);
-  if (error == 0) return p;
+  if (p->make_known() == 0) return p;
   p->finish();
   return nullptr;
 }
 
-int PassRegion::make_known(int region) {
-  void* base = map_writable(region, kPairBytes);
-  if (base == nullptr) return -errno;
-  view_.base = static_cast<std::byte*>(base);
-  PairHeader& h = view_.header();
+// The coordinator makes the memory: several will write it, and no one of them has to be trusted with the file before.
+int PassRegion::make_known() {
   const PairHeader& own = pair_.out().header();
-  h.magic = kMagic;
-  h.version = kProtocolVersion;
-  h.writer = own.writer;
-  h.reader = own.reader;
-  h.generation = own.generation;
-  h.maker = coordinator.self();
-  h.attached.store(1, std::memory_order_relaxed);  // nobody sees it yet
-  h.frozen.store(1, std::memory_order_relaxed);    // likewise
-  if (int error = seal_region(region, Protect::kNone); error != 0) return error;
   const Bell& bell = bell_for_takers();
-  int fds[4] = {region, bell.ring, bell.hear, -1};
+  int fds[3] = {bell.ring, bell.hear, -1}, region = -1;
   bool own_peer = pair_.twin != nullptr;
-  if (own_peer) fds[3] = pair_.twin->offer();
-  if (bell.ring < 0 || bell.hear < 0 || (own_peer && fds[3] < 0)) return -EBADF;
-  int error = coordinator.open_passing(h, static_cast<bool>(pair_.in()), fds, own_peer ? 4 : 3, number_);
+  if (own_peer) fds[2] = pair_.twin->offer();
+  if (bell.ring < 0 || bell.hear < 0 || (own_peer && fds[2] < 0)) return -EBADF;
+  int error = coordinator.open_passing(own, static_cast<bool>(pair_.in()), fds, own_peer ? 3 : 2, number_, region);
+  if (error != 0) return error;
+  view_.base = static_cast<std::byte*>(map_writable(region, kPairBytes));
+  if (!view_) error = -errno;
+  close_own(region);
   incarnation_ = coordinator.incarnation();
   maker_ = coordinator.self();
   if (error == 0 && own_peer && !pair_.twin->extend(number_, view_, libc.fcntl(bell.ring, F_DUPFD_CLOEXEC, 0))) error = -ENOSPC;

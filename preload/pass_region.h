@@ -39,7 +39,7 @@ class PassRegion {
     bool taken;
   };
   explicit PassRegion(Pair& pair) : pair_(pair) {}
-  int make_known(int region);
+  int make_known();
   bool is_over(const Place& p) const;
   void vacate(Place& p);
   void clear(const Place& p);

@@ -81,9 +81,9 @@ enum PacketType : uint16_t {
   // value: RequestQueue. value2: 0 protect=none, 1 regions. status: 0 or errno
   // (EPROTO other version, EPERM not allowed, EBADF region not acceptable).
   kWelcome,
-  // Parent -> coordinator before fork. fds: one end of a socket pair (AF_UNIX, SEQPACKET) whose
-  // other end the child will inherit and keep. Answer there: kReserved, domain: the child's id,
-  // alive from now on. The child may send kHello later, with that id, on that socket. A child
+  // Parent -> coordinator before fork. fds: one end of a socket pair (AF_UNIX, SEQPACKET), which is for
+  // the answer only. Answer there: kReserved, domain: the child's id, alive from now on; fds: a socket that the
+  // child will inherit and keep. The child may send kHello later, with that id, on that socket. A child
   // that has not said hello yet may reserve for children of its own.
   kReserve,
   kReserved,
@@ -124,9 +124,10 @@ enum PacketType : uint16_t {
   kChannelPassed,
   // Client -> coordinator: a passing region. domain: peer; value: generation; value2: the writer, whose
   // pair it is; reserved: 1 if the client has the peer's region (a new coordinator may not, and then
-  // refuses); fds: the region, both ends of a bell for those who will hold its connections (ringing,
+  // refuses); fds: both ends of a bell for those who will hold its connections (ringing,
   // hearing)[, the peer's region, if the peer is the client itself]. Those who read the pair get kPeerRegion with the
-  // region's number in `reserved` and the bell. Answer after that: kPass, value: the number.
+  // region's number in `reserved` and the bell. Answer after that: kPass, value: the number; fds: the
+  // region, which the coordinator has made.
   kPass,
   // Client -> coordinator, before it passes a connection. domain: 1 if it wants to hear kTaken; value:
   // passing region; value2: slot; reserved: its generation; fds: the end that travels, the other

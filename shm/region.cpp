@@ -49,7 +49,7 @@ int verify_region(int fd, std::size_t bytes, Protect protect) {
   struct statfs fs;
   int seals = int(syscall(SYS_fcntl, fd, F_GET_SEALS));
   int wanted = seals_of(protect);
-  // Only a memfd has seals; of anything else nothing is asked, as its file system may be somebody else's.
+  // First of all: only files in memory have seals, and only they answer the rest without asking anybody (fuse(4)).
   if (seals < 0 || (seals & wanted) != wanted) return -EBADF;
   bool fits = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == off_t(bytes);
   // Huge pages would let a reader's single fault cost 2 MiB.
