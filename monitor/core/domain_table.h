@@ -36,6 +36,7 @@ struct Domain {
   uint32_t asks;            // a listener at which it accepts when it looks again; 0: none
   Presence presence;
   bool tell_everyone;  // its neighbours did not fit the table
+  bool given;          // somebody had this id, since this coordinator began
 };
 
 class DomainTable {
@@ -53,6 +54,14 @@ class DomainTable {
 
   // One that a process may have.
   static bool is_process(DomainId id) { return is_valid(id) && id < kFirstInFlight; }
+
+  // Whether who asks for a free id may have it: nobody had it, so that it may be from an earlier coordinator; or the same
+  // process had it. A dead one's is named in locks and among holders still, and another would keep it alive there.
+  bool may_have(DomainId id, const Identity& who) const {
+    if (!is_process(id) || !is_absent(id)) return false;
+    const Domain& d = domains_[id];
+    return !d.given || (d.identity.pid == who.pid && d.identity.uid == who.uid);
+  }
 
   // A free id, or kNobody when all are taken.
   DomainId free_id() {
@@ -72,7 +81,7 @@ class DomainTable {
   }
 
   void take(DomainId id, const Identity& identity, DomainId parent, Presence presence) {
-    domains_[id] = {identity, parent, 0, 0, 0, 0, 0, 0, presence, false};
+    domains_[id] = {identity, parent, 0, 0, 0, 0, 0, 0, presence, false, true};
   }
 
   bool descends_from(DomainId id, DomainId ancestor) const {

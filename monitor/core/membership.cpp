@@ -19,8 +19,7 @@ void CoordinatorCore::init(Actions& actions, DomainId first) {
 DomainId CoordinatorCore::admit(const Identity& identity, DomainId wanted) {
   bool awaited =
       domains_.is(wanted, Presence::kExpected) && domains_[wanted].identity.pid == identity.pid;
-  bool free = DomainTable::is_process(wanted) && domains_.is_absent(wanted);
-  DomainId id = awaited || free ? wanted : domains_.free_id();
+  DomainId id = awaited || domains_.may_have(wanted, identity) ? wanted : domains_.free_id();
   if (id == shm::kNobody) return id;
   if (awaited) actions_->unwatch(id);
   forget_admissions(id);

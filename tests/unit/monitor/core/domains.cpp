@@ -370,5 +370,16 @@ TEST_CASE_METHOD(World, "death takes listeners, grants, ports and pairs along") 
   CHECK(core->domain(client).memberships == 0);
 }
 
+TEST_CASE_METHOD(World, "the id of a dead process is for no other one that asks for it") {
+  DomainId dead = core->admit({1000, 1, 5000}, shm::kNobody);
+  core->remove(dead);
+  CHECK(core->admit({1000, 1, 6000}, dead) != dead);
+  CHECK(core->admit({1001, 1, 5000}, dead) != dead);
+  // The same process comes back: its connection to the coordinator was lost.
+  CHECK(core->admit({1000, 1, 5000}, dead) == dead);
+  // Nobody had this one since the coordinator began, so it is from before.
+  CHECK(core->admit({1000, 1, 7000}, dead + 1000) == dead + 1000);
+}
+
 }  // namespace
 }  // namespace sluice::monitor::core

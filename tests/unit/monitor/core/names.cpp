@@ -94,7 +94,12 @@ TEST_CASE("the ticket of a dead process is good until its id is another's", "[na
   uint64_t ticket = w.core->admit_to(client, id, 1000, 100);
   w.core->remove(client);
   CHECK(w.who(server, client, ticket).status == 0);
-  CHECK(w.core->admit({1000, 1, 9999}, client) == client);
+  DomainId other = sluice::shm::kNobody;  // ids come again when all others have been
+  for (uint32_t n = 0; n < sluice::shm::kMaxDomains && other != client; ++n) {
+    w.core->remove(other);
+    other = w.core->admit({1000, 1, 9999}, sluice::shm::kNobody);
+  }
+  REQUIRE(other == client);
   CHECK(w.who(server, client, ticket).status == ENOENT);
   CHECK(w.connect_name(client, kFile).status == EACCES);
 }
