@@ -1,0 +1,97 @@
+// Request queues, divided and shared: the coordinator's side, and a client's beside a hostile one of its user.
+#include "shm/message_ring.h"
+#include "shm/region.h"
+#include "shm/request_queues.h"
+#include "shm/shared_queue.h"
+#include "tests/fuzz/readers.h"
+
+namespace sluice::fuzz {
+namespace {
+
+using namespace shm;
+
+class Queues {
+ public:
+  void begin(Input& in) {
+    for (GuardedMemory* m : {&hostile_, &honest_, &replies_, &queue_}) m->clear();
+    uint64_t position = in.flip() ? 0 : in.lie(kMessages);
+    reply().requests_head.store(position, std::memory_order_relaxed);
+    hostile().requests.tail.store(position, std::memory_order_relaxed);
+    divided_ = MessageConsumer(&hostile().requests, &reply().requests_head);
+    shared_ = SharedConsumer(&queue_.as<SharedQueueRegion>());
+    // The honest client's own ring has a consumer that is the hostile one's to lie for, in one case of two.
+    own_ = RequestQueues(in.flip() ? kEitherQueue : kSharedQueue, honest_.as<ClientRegion>(), lying_reply(),
+                         &queue_.as<SharedQueueRegion>(), 7);
+    taken_ = 0;
+  }
+
+  void disturb(Input& in) {
+    SharedQueueRegion& q = queue_.as<SharedQueueRegion>();
+    MessageEntries& r = hostile().requests;
+    uint64_t next = q.head.load(std::memory_order_relaxed);
+    switch (in.byte() % 9) {
+      case 0: return r.tail.store(in.lie(reply().requests_head.load(std::memory_order_relaxed)), std::memory_order_release);
+      case 1: return write(&r.entries[in.byte() % kMessages], in);
+      case 2: return q.tail.store(in.lie(next), std::memory_order_release);
+      case 3: return q.head.store(in.lie(next), std::memory_order_release);
+      case 4: return q.entries[(next + in.byte() % 4) % kSharedMessages].sequence.store(in.lie(next + 1), std::memory_order_release);
+      case 5: return write(&q.entries[in.word(2) % kSharedMessages].message, in);
+      case 6: return hostile().claim.store(in.flip() ? in.lie(next + 2) : claim_of(next, in.byte()), std::memory_order_release);
+      case 7: return lying_reply().queue.store(uint32_t(in.lie(1)), std::memory_order_release);
+      default: return lying_reply().requests_head.store(in.lie(0), std::memory_order_release);
+    }
+  }
+
+  void step(Input& in) {
+    Message m{};
+    DomainId sender;
+    switch (in.byte() % 6) {
+      case 0: {
+        uint64_t before = reply().requests_head.load(std::memory_order_relaxed);
+        bool any = divided_.try_pop(m);
+        return FUZZ_CHECK(reply().requests_head.load(std::memory_order_relaxed) == before + any);
+      }
+      case 1:
+        taken_ += shared_.try_pop(m, sender);
+        return;
+      case 2:  // as monitor/shared.cpp gives up a ticket
+        if (shared_.claimed() && !shared_.covers(hostile().claim.load(std::memory_order_acquire))) taken_ += shared_.skip();
+        return;
+      case 3: return (void)(shared_.has_next() + shared_.claimed_count());
+      case 4: {
+        SharedProducer p(&queue_.as<SharedQueueRegion>(), &honest_.as<ClientRegion>().claim, 7);
+        Message some[SharedProducer::kMostAtOnce] = {};
+        uint32_t n = 1 + in.byte() % SharedProducer::kMostAtOnce;
+        FUZZ_CHECK(p.push_some(some, n, 4) <= n);
+        return FUZZ_CHECK(honest_.as<ClientRegion>().claim.load(std::memory_order_relaxed) == 0);
+      }
+      default: {  // only where it will not wait: the time that it waits is bounded, but long
+        const SharedQueueRegion& q = queue_.as<SharedQueueRegion>();
+        if (own_.current() == kSharedQueue && q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_relaxed) > kSharedMessages / 2)
+          return;
+        (void)own_.try_stage(m);
+        if (own_.current() == kDividedQueue) (void)own_.publish();
+      }
+    }
+  }
+
+ private:
+  static void write(Message* to, Input& in) {
+    auto* words = reinterpret_cast<uint64_t*>(to);
+    __atomic_store_n(&words[in.byte() % 8], in.word(), __ATOMIC_RELAXED);
+  }
+  ClientRegion& hostile() const { return hostile_.as<ClientRegion>(); }
+  ReplyRegion& reply() const { return replies_.as<ReplyRegion>(); }
+  ReplyRegion& lying_reply() const { return *reinterpret_cast<ReplyRegion*>(replies_.base() + kReplyBytes); }
+
+  GuardedMemory hostile_{kClientBytes}, honest_{kClientBytes}, replies_{2 * kReplyBytes}, queue_{kSharedQueueBytes};
+  MessageConsumer divided_;
+  SharedConsumer shared_;
+  RequestQueues own_;
+  uint64_t taken_ = 0;
+};
+
+}  // namespace
+}  // namespace sluice::fuzz
+
+FUZZ_READER(sluice::fuzz::Queues)
