@@ -17,7 +17,7 @@ class Core {
     crowd_.clear();
     listeners_.clear();
     tickets_.clear();
-    had_.clear();
+    turn_ = 100;
     while (!in.empty()) {
       uint8_t choice = in.byte();
       if (choice % 4 == 0) come_or_go(in);
@@ -84,24 +84,37 @@ class Core {
   }
   bool is_present(DomainId d) { return DomainTable::is_valid(d) && w_.core().domain(d).presence == Presence::kPresent; }
 
+  // What is given to who asks for no id.
+  DomainId next_in_turn() const {
+    DomainId id = turn_;
+    while (w_.alive.contains(id)) ++id;
+    return id;
+  }
+
   void admit(Input& in) {
     Identity who = identity(in);
     DomainId wanted = in.flip() ? someone(in) : shm::kNobody;
     bool taken = w_.alive.contains(wanted);
-    bool was_anothers = DomainTable::is_valid(wanted) && had_.contains(wanted) && had_[wanted] != std::pair(who.uid, who.pid);
+    bool was_anothers = false;
+    if (w_.ever_alive.contains(wanted)) {
+      const Identity& before = w_.core().domain(wanted).identity;  // kept after death
+      was_anothers = before.uid != who.uid || before.pid != who.pid;
+    }
     int32_t expected = w_.watched.contains(wanted) ? w_.watched[wanted] : 0;
+    DomainId next = next_in_turn();
     DomainId d = w_.core().admit(who, wanted);
     FUZZ_CHECK(d != shm::kNobody && DomainTable::is_process(d));
     // Somebody else's id only to whom it was kept for.
     FUZZ_CHECK(!taken || d != wanted || expected == who.pid);
-    FUZZ_CHECK(taken || d != wanted || !was_anothers);
-    had_[d] = {who.uid, who.pid};
+    FUZZ_CHECK(taken || d != wanted || !was_anothers || d == next);
+    if (d == next) turn_ = d + 1;
     FUZZ_CHECK(w_.core().domain(d).identity.uid == who.uid && w_.core().domain(d).identity.pid == who.pid);
     keep(d);
   }
   void reserve(DomainId parent) {
     DomainId child = w_.core().reserve(parent);
     if (child == shm::kNobody) return;
+    turn_ = child + 1;
     FUZZ_CHECK(w_.core().domain(child).identity.uid == w_.core().domain(parent).identity.uid);
     std::vector<DomainId> theirs{parent};
     for (auto& e : w_.neighbours)
@@ -271,7 +284,7 @@ class Core {
   std::vector<DomainId> crowd_;
   std::vector<ListenerId> listeners_;
   std::vector<Ticket> tickets_;
-  std::map<DomainId, std::pair<uint32_t, int32_t>> had_;
+  DomainId turn_ = 100;
 };
 
 }  // namespace

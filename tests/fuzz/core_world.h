@@ -43,7 +43,7 @@ class CoreWorld : public monitor::core::Actions {
     neighbours.clear();
     lines.clear();
     lent.clear();
-    told_all.clear();
+    ever_alive.clear();
     alive.clear();
     ports.clear();
     names.clear();
@@ -77,6 +77,7 @@ class CoreWorld : public monitor::core::Actions {
   void set_alive(DomainId d, bool on) override {
     FUZZ_CHECK(DomainTable::is_valid(d));
     on ? void(alive.insert(d)) : void(alive.erase(d));
+    if (on) ever_alive.insert(d);
   }
   void set_waited(ListenerId l, bool on) override { on ? void(waited.insert(l)) : void(waited.erase(l)); }
   void forget_name(ListenerId) override {}
@@ -136,7 +137,7 @@ class CoreWorld : public monitor::core::Actions {
   std::set<std::pair<DomainId, ListenerId>> granted, lines;
   std::set<std::pair<DomainId, DomainId>> neighbours;
   std::map<uint16_t, DomainId> lent;
-  std::set<DomainId> told_all, alive;
+  std::set<DomainId> alive, ever_alive;
   std::set<uint16_t> ports;
   std::set<uint32_t> names;
   std::set<ListenerId> waited;

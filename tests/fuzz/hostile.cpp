@@ -1,12 +1,13 @@
 // A hostile process without the shim: speaks the protocol itself, and as it likes.
 //
-//   hostile DIRECTORY PORT --seed=N --rounds=N
+//   hostile DIRECTORY PORT --seed=N --rounds=N [--uid=N]
 //   hostile DIRECTORY PORT --hold
 //
 // Each round is an act of a process of its own, which ends in one of several ways, at the latest when its time is up.
 // The seed and the number of the round say what it does. The last line counts packets, requests and writes.
 // --hold: takes locks of what it has given away, says "held", and keeps them until its input ends; or says "cannot".
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
@@ -387,14 +388,17 @@ int main(int argc, char** argv) {
   using namespace sluice::fuzz;
   uint64_t seed = 1, rounds = 13;
   bool holds = false;
+  uint32_t uid = 0;
   if (argc < 3) return 2;
   directory = argv[1];
   port = uint16_t(atoi(argv[2]));
   for (int i = 3; i < argc; ++i) {
     sscanf(argv[i], "--seed=%lu", &seed);
     sscanf(argv[i], "--rounds=%lu", &rounds);
+    sscanf(argv[i], "--uid=%u", &uid);
     holds |= strcmp(argv[i], "--hold") == 0;
   }
+  if (uid != 0 && (setgroups(0, nullptr) != 0 || setgid(uid) != 0 || setuid(uid) != 0)) return 2;
   signal(SIGPIPE, SIG_IGN);
   counts = static_cast<Counts*>(mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   if (holds) return Act(seed).hold();

@@ -64,6 +64,7 @@ bool RawClient::hello(DomainId wanted, int memory, int other_bell, uint32_t vers
   std::vector<int> fds;
   if (!sent || !await(kWelcome, p, &fds) || p.status != 0 || fds.size() < 3) return close_all(fds), false;
   self = p.domain;
+  kind_ = p.value;
   replies = static_cast<const ReplyRegion*>(map_readable(fds[0], kReplyBytes));
   summons = dup(fds[2]);
   if (fds.size() > 3) queue = static_cast<SharedQueueRegion*>(map_writable(fds[3], kSharedQueueBytes));
@@ -136,8 +137,8 @@ void RawClient::take_peer_region(const Packet& p, std::vector<int>& fds) {
 }
 
 bool RawClient::push(const Message& m) {
-  bool pushed = queue != nullptr && replies->queue.load(std::memory_order_relaxed) == kSharedQueue ? shared_.try_push(m, 1000)
-                                                                                                  : producer_.try_push(m);
+  bool shares = kind_ == kSharedQueue || (kind_ == kEitherQueue && replies->queue.load(std::memory_order_relaxed) == kSharedQueue);
+  bool pushed = shares && queue != nullptr ? shared_.try_push(m, 1000) : producer_.try_push(m);
   uint64_t one = 1;
   if (summons >= 0) (void)!write(summons, &one, sizeof one);
   return pushed;

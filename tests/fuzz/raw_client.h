@@ -59,6 +59,7 @@ class RawClient {
   shm::MessageProducer producer_;
   shm::MessageConsumer consumer_;
   shm::SharedProducer shared_;
+  uint32_t kind_ = shm::kDividedQueue;
   uint64_t ready_ = 0;
 };
 
