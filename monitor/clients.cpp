@@ -77,6 +77,12 @@ void Clients::doom(Client& client) {
   doomed_.push_back(client.serial);
 }
 
+void Clients::drop(Client& client) {
+  if (client.doomed) return;
+  client.lives = client.stage == Stage::kWelcomed;
+  doom(client);
+}
+
 Client* Clients::next_doomed() {
   if (doomed_.empty()) return nullptr;
   uint32_t serial = doomed_.back();

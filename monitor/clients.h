@@ -34,6 +34,7 @@ struct Client {
   uint32_t serial = 0;
   Stage stage = Stage::kStranger;
   bool doomed = false;   // to be buried at the end of this round
+  bool lives = false;    // doomed for want of something of ours, and to come back
   bool leaving = false;  // to be doomed once its packets are out
   Descriptor socket;
   uint32_t uid = 0;  // of the peer at connect
@@ -80,6 +81,9 @@ class Clients {
 
   // The client misbehaved or ended. It is buried later: callers may still hold it.
   void doom(Client& client);
+  // The same of one that has done nothing wrong: there is not what it takes to go on with it. It will register again under
+  // its id, and nobody is told that it is dead, which it is not.
+  void drop(Client& client);
   Client* next_doomed();
   bool has_doomed() const { return !doomed_.empty(); }
 

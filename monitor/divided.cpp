@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "shm/death_point.h"
+
 namespace sluice::monitor {
 
 void DividedQueues::join(Client& client) {
@@ -86,6 +88,7 @@ void DividedQueues::serve(Lane& lane) {
     if (!client.requests.try_pop(request)) break;
     ++served_;
     ++client.served_divided;
+    shm::DeathPoint at_message("request taken", request.type);
     core_.handle(client.domain, request);
   }
   lane.next = client.requests.next();

@@ -20,6 +20,14 @@ void Executor::ring(DomainId domain) {
   if (Client* client = clients_.by_domain(domain)) post_.ring(*client);
 }
 
+// Whoever was forked meanwhile has the same connections.
+void Executor::unmet(DomainId to, DomainId peer, uint32_t generation) {
+  clients_.for_each([&](Client& c) {
+    if (c.domain == to || (c.domain != shm::kNobody && core_.descends(c.domain, to)))
+      post_.send(c, make_packet(shm::kUnmet, peer, generation));
+  });
+}
+
 void Executor::reconsider(DomainId to, core::ListenerId listener) {
   if (Client* client = clients_.by_domain(to))
     post_.send(*client, make_packet(shm::kReconsider, shm::kCoordinator, listener));

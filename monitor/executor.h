@@ -21,6 +21,7 @@ class Executor : public core::Actions {
   void revoke(DomainId to, core::ListenerId listener) override;
   void gone(DomainId to, DomainId dead) override;
   void ring(DomainId domain) override;
+  void unmet(DomainId to, DomainId peer, uint32_t generation) override;
   void reconsider(DomainId to, core::ListenerId listener) override;
   void set_port(uint16_t port, bool listened) override { directory_.set_port(port, listened); }
   void set_name(uint32_t name_bit, bool listened) override { directory_.set_name(name_bit, listened); }

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "monitor/patience.h"
+#include "shm/death_point.h"
 
 namespace sluice::monitor {
 namespace {
@@ -73,6 +74,7 @@ void Packets::receive_some(Client& client) {
     Received received = receive(client, packet);
     if (received == Received::kNothing) return;
     if (received == Received::kEnd) return clients_.doom(client);
+    if (received == Received::kImpossible) return clients_.drop(client);
     core_.charge(uid);
     n += weight(packet.header.type);
     dispatch(client, packet);
@@ -105,7 +107,8 @@ Packets::Received Packets::receive(const Client& client, InPacket& packet) {
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   ssize_t n = recvmsg(client.socket.get(), &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (n < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kEnd;
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return Received::kNothing;
+  if (n < 0) return errno == ECONNRESET || errno == EPIPE || errno == ENOTCONN ? Received::kEnd : Received::kImpossible;
   take_control(m, packet);
   packet.has_body = n == ssize_t(sizeof packet.header + sizeof packet.body);
   if (packet.fds.size() > shm::kMaxPacketFds) return Received::kEnd;
@@ -115,6 +118,7 @@ Packets::Received Packets::receive(const Client& client, InPacket& packet) {
 
 void Packets::dispatch(Client& client, InPacket& packet) {
   uint16_t type = packet.header.type;
+  shm::DeathPoint at_message("packet taken", type);
   // A hello of another version gets an answer that says so; so do requests for texts.
   bool is_understood = packet.header.version == shm::kProtocolVersion;
   if (type == shm::kHello) {

@@ -21,7 +21,7 @@ class Packets {
   bool has_paused() const { return !paused_.empty(); }
 
  private:
-  enum class Received { kPacket, kNothing, kEnd };
+  enum class Received { kPacket, kNothing, kEnd, kImpossible };  // the last: for want of memory here
   static Received receive(const Client& client, InPacket& packet);
   void receive_some(Client& client);
   void dispatch(Client& client, InPacket& packet);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "shm/bell.h"
+#include "shm/death_point.h"
 #include "shm/wake.h"
 
 namespace sluice::monitor {
@@ -51,6 +52,7 @@ void Post::send(Client& to, const shm::Packet& packet, std::initializer_list<int
   if (to.outbox.empty()) sent = try_send(to.socket.get(), packet, fds.begin(), fds.size(), text);
   if (sent == Sent::kYes) return announce(to, packet);
   if (sent == Sent::kBroken) return clients_.doom(to);
+  if (sent == Sent::kImpossible) return clients_.drop(to);
   queue(to, packet, fds, text, from);
 }
 
@@ -78,21 +80,28 @@ Post::Sent Post::try_send(int socket, const shm::Packet& packet, const int* fds,
     *c = {CMSG_LEN(fd_count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
     memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
   }
-  ssize_t n = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+  shm::DeathPoint at_message("packet sent", packet.type);
+  ssize_t n;
+  do n = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
   if (n >= 0) return Sent::kYes;
   // ETOOMANYREFS: too many descriptors are under way to this uid; they will arrive.
   bool full = errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS;
-  return full ? Sent::kFull : Sent::kBroken;
+  if (full) return Sent::kFull;
+  return errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? Sent::kBroken : Sent::kImpossible;
 }
 
 void Post::queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
                  std::string_view text, uint32_t from) {
   OutPacket out{packet, std::string(text), {}, from};
-  for (int fd : fds) out.fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  for (int fd : fds) {
+    out.fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!out.fds.back()) return clients_.drop(to);  // what cannot be kept is said again when it comes back
+  }
   to.outbox_bytes += text.size();
   to.outbox_fds += fds.size();
   if (to.outbox.size() >= kMostPackets || to.outbox_bytes > kMostBytes || to.outbox_fds > kMostFds)
-    return clients_.doom(to);
+    return clients_.drop(to);
   if (Client* f = from != 0 ? clients_.by_serial(from) : nullptr) f->fds_elsewhere += fds.size();
   to.outbox.push_back(std::move(out));
   if (to.outbox.size() == 1) watch(to);
@@ -106,6 +115,7 @@ void Post::flush(Client& to) {
     Sent sent = try_send(to.socket.get(), out.header, fds, out.fds.size(), out.text);
     if (sent == Sent::kFull) return;
     if (sent == Sent::kBroken) return clients_.doom(to);
+    if (sent == Sent::kImpossible) return clients_.drop(to);
     to.outbox_bytes -= out.text.size();
     to.outbox_fds -= out.fds.size();
     clients_.forget_waiting(out);
@@ -145,12 +155,13 @@ void Post::knock(Client& to) {
 
 void Post::reply(Client& to, const shm::Message& message) {
   if (to.doomed || !to.reply_region) return;
+  shm::DeathPoint at_message("reply", message.type);
   if (to.late_replies.empty() && to.replies.try_stage(message)) {
     if (!std::exchange(to.has_staged, true)) staged_.push_back(to.serial);
     return;
   }
   if (to.late_replies.empty()) late_.push_back(to.serial);
-  if (to.late_replies.size() >= kMostLateReplies) return clients_.doom(to);
+  if (to.late_replies.size() >= kMostLateReplies) return clients_.drop(to);
   to.late_replies.push_back(message);
 }
 

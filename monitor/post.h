@@ -42,7 +42,7 @@ class Post {
   uint64_t bells() const { return bells_; }
 
  private:
-  enum class Sent { kYes, kFull, kBroken };
+  enum class Sent { kYes, kFull, kBroken, kImpossible };  // the last: for want of something here
   static Sent try_send(int socket, const shm::Packet& packet, const int* fds,
                        std::size_t fd_count, std::string_view text);
   void send(Client& to, const shm::Packet& packet, std::initializer_list<int> fds, std::string_view text, uint32_t from);

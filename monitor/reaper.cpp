@@ -19,6 +19,7 @@ bool Reaper::bury() {
 
 void Reaper::bury(Client& client) {
   DomainId domain = client.domain;
+  bool awaited = client.lives && watcher_.await(domain, client.process);
   if (client.stage == Stage::kWelcomed) {
     transport_->leave(client);
     ledger_.close(*client.region);
@@ -28,6 +29,7 @@ void Reaper::bury(Client& client) {
   events_.remove(client.socket.get());  // likewise, if it was made by a parent for its child
   clients_.remove(client);
   if (domain == shm::kNobody) return;
+  if (awaited) return core_.suspend(domain);
   core_.remove(domain);
   pairs_.remove(domain);
   tickets_.remove(domain);

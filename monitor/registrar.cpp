@@ -57,6 +57,10 @@ int Registrar::welcome(Client& client, InPacket& packet) {
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get()});
   else
     post_.send(client, p, {replies.get(), directory_.fd(), client.summons.get(), queue});
+#ifdef SLUICE_NEWER_MINOR
+  // Tests: a later minor version says things of which this one's clients have not heard.
+  post_.send(client, make_packet(shm::PacketType(shm::kStatus - 1), shm::kCoordinator, 1, 2), {directory_.fd()});
+#endif
   // What its parent had; or what was offered to it before it was back.
   pass_regions(client);
   for (OutPacket& p : client.kept) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "shm/region.h"
+#include "shm/death_point.h"
 
 namespace sluice::monitor {
 
@@ -120,6 +121,7 @@ void SharedQueues::handle(uint32_t uid, DomainId sender, const shm::Message& req
   if (uid_of(*client) != uid) return;
   ++served_;
   ++client->served_shared;
+  shm::DeathPoint at_message("request taken", request.type);
   core_.handle(sender, request);
 }
 

@@ -10,6 +10,14 @@ void Watcher::watch(shm::DomainId domain, int32_t pid) {
   watched_[domain] = std::move(process);
 }
 
+bool Watcher::await(shm::DomainId domain, Descriptor& process) {
+  if (!process) return false;
+  events_.remove(process.get());
+  if (!events_.add(process.get(), Source::kExpected, domain)) return false;
+  watched_[domain] = std::move(process);
+  return true;
+}
+
 void Watcher::unwatch(shm::DomainId domain) {
   watched_.erase(domain);
   std::erase(ended_, domain);

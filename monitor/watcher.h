@@ -1,4 +1,5 @@
-// Waits for the end of processes that peers have announced but that have not registered.
+// Waits for the end of processes that are known but not registered: peers have announced them, or we had to let go of
+// them.
 #pragma once
 
 #include <unordered_map>
@@ -15,6 +16,8 @@ class Watcher {
 
   void watch(shm::DomainId domain, int32_t pid);
   void unwatch(shm::DomainId domain);
+  // As watch(), by a pidfd that is there already, and stays the caller's if that cannot be done.
+  [[nodiscard]] bool await(shm::DomainId domain, Descriptor& process);
   // Its pidfd has become readable.
   void ended(shm::DomainId domain) { ended_.push_back(domain); }
   // One domain that has ended, kNobody when there is none.

@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <sys/uio.h>
 
+#include "shm/death_point.h"
 #include "shm/layout.h"
 
 namespace sluice::shm {
@@ -92,6 +93,7 @@ class ByteConsumer {
 
   // Readable bytes `skip` bytes after head, as far as one ring holds them. 0: none. Or -EPROTO.
   [[nodiscard]] int observe(Pieces<const std::byte>& out, uint64_t skip = 0) const {
+    DeathPoint at_edge("S0");
     uint64_t tail = theirs_.tail.load(std::memory_order_acquire);  // S0
     uint64_t at = mine_.head.load(std::memory_order_relaxed) + skip;  // our own
     out = {};
@@ -113,7 +115,8 @@ class ByteConsumer {
   // Gives `bytes` back to the producer.
   void retire(uint64_t bytes) {
     uint64_t head = mine_.head.load(std::memory_order_relaxed);  // our own
-    mine_.head.store(head + bytes, std::memory_order_release);   // S1
+    DeathPoint at_edge("S1");
+    mine_.head.store(head + bytes, std::memory_order_release);  // S1
   }
 
  private:
@@ -158,6 +161,7 @@ class ByteProducer {
 
   // Makes the next `bytes` of reserved space readable.
   void publish(std::size_t bytes) {
+    DeathPoint at_edge("R0");
     mine_.tail.store(tail() + bytes, std::memory_order_release);  // R0
   }
 
@@ -173,12 +177,14 @@ class ByteProducer {
   void switch_to(uint32_t page, uint32_t size_log2) {
     uint32_t n = mine_.switches.load(std::memory_order_relaxed) + 1;  // our own
     mine_.rings[n & 1] = {tail(), page, size_log2};
+    DeathPoint at_edge("R2");
     mine_.switches.store(n, std::memory_order_release);  // R2
   }
 
  private:
   void refresh() const {
     if (peer_ == nullptr) return;
+    DeathPoint at_edge("R1");
     uint64_t head = peer_->head.load(std::memory_order_acquire);  // R1
     if (head > head_seen_ && head <= tail()) head_seen_ = head;    // else a lie: ignored
   }

@@ -38,6 +38,7 @@
 #pragma once
 
 #include "shm/byte_ring.h"
+#include "shm/death_point.h"
 #include "shm/layout.h"
 
 namespace sluice::shm {
@@ -93,18 +94,24 @@ class Channel {
   }
   void retire(std::size_t bytes) const {
     uint64_t head = header().head.load(std::memory_order_relaxed);  // ours, by the lock
+    DeathPoint at_edge("channel Q1");
     header().head.store((head + bytes) & kPositions, std::memory_order_release);  // Q1
   }
   // Begins ring mode. Under both locks, and only while the kernel's pipe is empty.
-  [[nodiscard]] bool enter(uint64_t seen) const { return exchange(seen, (seen & ~kModeBits) | kRingMode); }
+  [[nodiscard]] bool enter(uint64_t seen) const {
+    DeathPoint at_edge("channel enter");
+    return exchange(seen, (seen & ~kModeBits) | kRingMode);
+  }
   // Asks writers to do so.
   [[nodiscard]] bool want(uint64_t seen) const { return is_kernel(seen) && exchange(seen, seen | kRingWanted); }
   // Ends it because this reader goes to sleep. False: there are bytes now, or it has ended.
   [[nodiscard]] bool sleep(uint64_t seen) const {
+    DeathPoint at_edge("channel sleep");
     return readable(seen) == 0 && exchange(seen, seen & ~kModeBits);
   }
   // Ends it, whatever is in the ring.
   void leave() const {
+    DeathPoint at_edge("channel leave");
     if (!is_kernel(word())) header().word.fetch_and(~kModeBits, std::memory_order_acq_rel);
   }
 
@@ -120,6 +127,7 @@ class Channel {
   }
   // False: a reader has gone to sleep meanwhile, and nothing was published.
   [[nodiscard]] bool publish(uint64_t seen, std::size_t bytes) const {
+    DeathPoint at_edge("channel P0");
     return is_ring(seen) && exchange(seen, seen + (uint64_t{bytes} << 2));  // P0
   }
 

@@ -24,6 +24,7 @@
 // Threads: several threads of one domain take turns under a lock of their own.
 #pragma once
 
+#include "shm/death_point.h"
 #include "shm/layout.h"
 
 namespace sluice::shm {
@@ -63,7 +64,9 @@ class MessageProducer {
     return true;
   }
   void publish() {
-    if (staged_ != nullptr) staged_->first.store(staged_first_, std::memory_order_release);  // M0
+    if (staged_ == nullptr) return;
+    DeathPoint at_edge("M0");
+    staged_->first.store(staged_first_, std::memory_order_release);  // M0
     staged_ = nullptr;
   }
   // Whether the consumer has taken all.
@@ -103,6 +106,7 @@ class MessageConsumer {
     const MessageEntry& e = ring_->entries[position_ % kMessages];
     uint64_t first = e.first.load(std::memory_order_acquire);  // N0
     if ((first & kLapMark) != lap_mark(position_)) return false;
+    DeathPoint at_edge("N1");
     out.type = uint16_t(first);
     out.status = uint16_t((first & ~kLapMark) >> 16);
     out.id = uint32_t(first >> 32);

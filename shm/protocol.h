@@ -60,6 +60,9 @@ enum MessageType : uint16_t {
   // where Directory::policy says that there are rules. Reply word 0: how many connections it may have open there,
   // 0: no bound. ENOENT: no such listener; EACCES: it was not told that it may.
   kMay,
+  // words 0: domain | generation << 32. The sender has not what it takes to share that pair, which the domain is told by
+  // kUnmet. No reply.
+  kCannotMeet,
 };
 
 // A grant is given up to this number of acceptors.
@@ -146,6 +149,9 @@ enum PacketType : uint16_t {
   // pair (domain: peer, value: generation) that its ancestor (value2) writes, and says for itself
   // whether it sleeps (PairHeader::sharers). They get it with the sender as domain, and its bell. No answer.
   kSharersBell,
+  // Coordinator -> client. domain: peer; value: generation. The peer, which lives, will never see what is in that pair.
+  // Those who do not know this see a peer that accepts nothing, as before.
+  kUnmet,
   // `sluice` -> coordinator. Answer: kText packets, whose text follows the header; an empty one
   // is the last. status: EPROTO, EPERM.
   kStatus = 64,   // JSON. value: 1 if a client is about to come, so that --linger waits for it

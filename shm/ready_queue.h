@@ -20,6 +20,7 @@
 //         stops at a full queue and the consumer that lied misses its news.
 #pragma once
 
+#include "shm/death_point.h"
 #include "shm/layout.h"
 #include "shm/wake.h"
 
@@ -44,6 +45,7 @@ class ReadyProducer {
       if (position_ - head_seen_ >= kSlots) return false;
     }
     uint64_t lap = position_ / kSlots + 1;
+    DeathPoint at_edge("E0");
     entries_[position_ % kSlots].store(lap << 32 | slot, std::memory_order_release);  // E0
     last = ++position_;
     return true;
@@ -82,6 +84,7 @@ class ReadyConsumer {
       ++position_;
     }
     if (n != 0) {
+      DeathPoint at_edge("F1");
       head_->store(position_, std::memory_order_release);  // F1
       sleep_wake_fence();
     }

@@ -18,6 +18,7 @@
 //         rights and a hostile producer can stop the queue of its own uid, not of others.
 #pragma once
 
+#include "shm/death_point.h"
 #include "shm/layout.h"
 #include "shm/wake.h"
 
@@ -42,11 +43,14 @@ class SharedProducer {
   // Several with one claim, at most kMostAtOnce. Returns how many were published: all, or the first ones.
   uint32_t push_some(const Message* messages, uint32_t n, uint32_t spins = 1u << 20) {
     if (!has_room(n)) return 0;
+    DeathPoint at_edge("A0 to A4");
     claim_->store(1, std::memory_order_release);                              // A0
     uint64_t ticket = queue_->tail.fetch_add(n, std::memory_order_acq_rel);  // A1
+    come_to_claimed();
     claim_->store(claim_of(ticket, n), std::memory_order_release);           // A2
     uint32_t done = 0;
     for (; done < n && wait_for_room(ticket, spins); ++done, ++ticket) {
+      DeathPoint at_publication("A3");
       SharedEntry& e = queue_->entries[ticket % kSharedMessages];
       e.sender = self_;
       e.message = messages[done];
@@ -69,6 +73,7 @@ class SharedProducer {
   }
 
  private:
+  static void come_to_claimed() { DeathPoint at_edge("A2"); }
   bool wait_for_room(uint64_t ticket, uint32_t spins) const {
     while (ticket - queue_->head.load(std::memory_order_acquire) >= kSharedMessages) {  // Q1
       if (spins-- == 0) return false;
@@ -127,6 +132,7 @@ class SharedConsumer {
 
  private:
   void retire() {
+    DeathPoint at_edge("C1");
     queue_->head.store(++position_, std::memory_order_release);  // C1
   }
   SharedQueueRegion* queue_ = nullptr;

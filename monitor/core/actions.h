@@ -20,6 +20,8 @@ class Actions {
   // A domain that shares regions with `to` is dead. set_alive has said so before.
   virtual void gone(DomainId to, DomainId dead) = 0;
   virtual void ring(DomainId domain) = 0;
+  // `peer` shares no memory with `to`, nor with those forked from it, under this generation, though it was asked to.
+  virtual void unmet(DomainId to, DomainId peer, uint32_t generation) = 0;
   // `to` may find an idle acceptor for a connection that waits at `listener`.
   virtual void reconsider(DomainId to, ListenerId listener) = 0;
 

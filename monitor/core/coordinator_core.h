@@ -65,6 +65,9 @@ class CoordinatorCore {
   bool enter(DomainId child, const Identity& identity);
   // A domain died: tells its neighbours, frees what it had. Harmless for absent ones.
   void remove(DomainId domain);
+  // The coordinator lets go of a process that lives, and is to be watched by the caller: it is expected back under its id. What
+  // it listens on it says again then.
+  void suspend(DomainId domain);
 
   // `from` listens on a socket of AF_UNIX called `key`. 0: no room.
   ListenerId listen_name(DomainId from, const shm::UnixKey& key, uint32_t backlog, shm::AcceptorRole role);
@@ -135,8 +138,10 @@ class CoordinatorCore {
   void move(DomainId from, const shm::Message& m);
   void who(DomainId from, const shm::Message& m);
   void may(DomainId from, const shm::Message& m);
+  void cannot_meet(DomainId from, const shm::Message& m);
   void answer(DomainId to, const shm::Message& request, uint16_t status);
 
+  void let_go_of_what_it_has(DomainId domain);
   bool is_foreign(const Listener& wanted);
   Listener* joinable(const Listener& wanted);
   Listener* open(const Listener& wanted);

@@ -78,11 +78,22 @@ void CoordinatorCore::remove(DomainId domain) {
   }
   d.presence = Presence::kAbsent;
   actions_->set_alive(domain, false);
+  let_go_of_what_it_has(domain);
+  if (d.leases != 0) leases_.take_back(domain);
+  tell_neighbours(domain);
+}
+
+void CoordinatorCore::suspend(DomainId domain) {
+  if (!domains_.is(domain, Presence::kPresent)) return remove(domain);
+  --present_;
+  domains_[domain].presence = Presence::kExpected;
+  let_go_of_what_it_has(domain);
+}
+
+void CoordinatorCore::let_go_of_what_it_has(DomainId domain) {
   while (auto* g = grants_.first_of_domain(domain)) grants_.remove(*g);
   while (auto* w = waiters_.first_of_domain(domain)) leave_line(*w);
   while (auto* m = members_.first_of_domain(domain)) release(*m);
-  if (d.leases != 0) leases_.take_back(domain);
-  tell_neighbours(domain);
 }
 
 // A forked child has its parent's connections before it has said a word.

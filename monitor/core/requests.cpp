@@ -34,6 +34,8 @@ void CoordinatorCore::handle(DomainId sender, const shm::Message& request) {
       return who(sender, request);
     case shm::kMay:
       return may(sender, request);
+    case shm::kCannotMeet:
+      return cannot_meet(sender, request);
     default:
       return answer(sender, request, EOPNOTSUPP);
   }
@@ -295,6 +297,13 @@ void CoordinatorCore::revoke_chain(uint32_t chain, uint64_t netns) {
 }
 
 // ---- ports and bells --------------------------------------------------------------------
+
+// Said of others than neighbours it would only be noise.
+void CoordinatorCore::cannot_meet(DomainId from, const shm::Message& m) {
+  DomainId peer = low(m.words[0]);
+  bool known = DomainTable::is_valid(peer) && peer != from && adjacency_.are_neighbours(from, peer);
+  if (known && domains_.is(peer, Presence::kPresent)) actions_->unmet(peer, from, high(m.words[0]));
+}
 
 void CoordinatorCore::lease_ports(DomainId from, const shm::Message& m) {
   Domain& d = domains_[from];

@@ -38,6 +38,40 @@ TEST_CASE_METHOD(World, "the id of a dead process rests before it is given again
   for (int i = 0; i < 1000; ++i) CHECK(process() != a);
 }
 
+TEST_CASE_METHOD(World, "who is let go of for want of something comes back under its id, and nobody hears of a death") {
+  DomainId a = process(), b = process();
+  REQUIRE(core->pair(a, b) == 0);
+  Identity identity = core->domain(a).identity;
+  core->suspend(a);
+  CHECK(alive == std::set<DomainId>{a, b});
+  CHECK(news().empty());
+  CHECK(core->is_expected(a));
+  CHECK(core->present() == 1);
+  CHECK(core->admit(identity, a) == a);
+  CHECK(core->present() == 2);
+  core->suspend(a);
+  core->remove(a);  // it ended meanwhile
+  CHECK(news() == Told{{b, a}});
+  CHECK(alive == std::set<DomainId>{b});
+  CHECK(core->present() == 1);
+}
+
+TEST_CASE_METHOD(World, "who cannot share memory with a neighbour says so to that one, and to nobody else") {
+  DomainId a = process(), b = process(), c = process();
+  REQUIRE(core->pair(a, b) == 0);
+  Message m{};
+  m.type = shm::kCannotMeet;
+  m.words[0] = a | uint64_t{7} << 32;
+  core->handle(b, m);
+  CHECK(std::exchange(not_met, {}) == std::vector<NotMet>{{a, b, 7}});
+  core->handle(c, m);                        // no neighbour
+  m.words[0] = b | uint64_t{7} << 32;
+  core->handle(b, m);                        // itself
+  m.words[0] = (shm::kMaxDomains + 5u);
+  core->handle(b, m);
+  CHECK(not_met.empty());
+}
+
 TEST_CASE_METHOD(World, "ids run out without a crash and come back with the dead") {
   DomainId last = shm::kNobody;
   uint32_t given = 0;
@@ -332,7 +366,7 @@ TEST_CASE_METHOD(World, "a ping comes back as it was") {
 
 TEST_CASE_METHOD(World, "an unknown request is EOPNOTSUPP") {
   DomainId a = process();
-  for (uint16_t type : {uint16_t(0), uint16_t(shm::kMay + 1), uint16_t(64), uint16_t(UINT16_MAX)})
+  for (uint16_t type : {uint16_t(0), uint16_t(shm::kCannotMeet + 1), uint16_t(64), uint16_t(UINT16_MAX)})
     CHECK(ask(a, {type}).status == EOPNOTSUPP);
 }
 

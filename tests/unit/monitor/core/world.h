@@ -49,6 +49,12 @@ class World : public Actions {
   std::vector<std::pair<DomainId, ListenerId>> revoked;
   std::vector<std::pair<DomainId, DomainId>> told_gone;  // to, dead
   std::vector<DomainId> rung;
+  struct NotMet {
+    DomainId to, peer;
+    uint32_t generation;
+    bool operator==(const NotMet&) const = default;
+  };
+  std::vector<NotMet> not_met;
   std::vector<std::pair<DomainId, ListenerId>> reconsidered;
   std::set<ListenerId> waited;
   std::set<uint16_t> ports;
@@ -87,6 +93,7 @@ class World : public Actions {
     auto sleep = sleeps.find(d);
     return waiting.count(d) == 0 || elsewhere ? 0 : sleep == sleeps.end() ? 1 : sleep->second;
   }
+  void unmet(DomainId to, DomainId peer, uint32_t generation) override { not_met.push_back({to, peer, generation}); }
   void reconsider(DomainId to, ListenerId l) override { reconsidered.emplace_back(to, l); }
   void set_waited(ListenerId l, bool on) override { on ? void(waited.insert(l)) : void(waited.erase(l)); }
   bool may_listen(DomainId, const Address&, uint16_t) override { return policy_allows; }
