@@ -15,6 +15,7 @@
 #include "preload/namespaces.h"
 #include "preload/peers.h"
 #include "preload/sleep.h"
+#include "shm/death_point.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {
@@ -105,21 +106,22 @@ int CoordinatorLink::client_region() {
   return move_high(fd);
 }
 
-bool CoordinatorLink::hello(int socket, DomainId wanted) {
+int CoordinatorLink::hello(int socket, DomainId wanted) {
   namespace_ = asked_.by_parent ? parents_namespace_ : namespace_of(socket);
-  int fds[2] = {client_region(), bell().ring};
-  if (fds[0] < 0) return false;
+  int fds[2] = {bell().ring >= 0 ? client_region() : -EMFILE, bell().ring};
+  if (fds[0] < 0) return fds[0];
   int sent = send_packet(socket, make_packet(kHello, wanted), fds, 2);
   close_own(fds[0]);
-  return sent == 0;
+  return sent;
 }
 
 CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
-  ReceivedPacket r;
-  int error = receive_packet(socket, r, flags);
+  ReceivedPacket r = welcome_;
+  int error = r.fd_count > 0 ? 0 : receive_packet(socket, r, flags);
+  welcome_.fd_count = 0;
   // A forked child may have been told of deaths before it said hello.
   while (error == 0 && r.packet.type == kPeerGone && keep(r)) error = receive_packet(socket, r, flags);
-  if (error == -EAGAIN) return Answer::kNotYet;
+  if (error == -EAGAIN || error == -ENOMEM || error == -ENOBUFS) return Answer::kNotYet;
   const Packet& p = r.packet;
   bool fits = error == 0 && p.type == kWelcome;
   bool accepted = fits && p.version == kProtocolVersion && p.status == 0 && r.fd_count >= 3;
@@ -131,15 +133,25 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
                                                        : "coordinator refuses this process");
   }
   if (accepted) {
-    self_ = p.domain;
-    protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
-    auto* replies = static_cast<const ReplyRegion*>(map_readable(r.fds[0], kReplyBytes));
-    replies_.store(replies, std::memory_order_release);
-    directory_ = static_cast<const Directory*>(map_readable(r.fds[1], kDirectoryBytes));
-    bell_ = r.fds[2];
-    if (r.fd_count > 3)
-      shared_queue_ = static_cast<SharedQueueRegion*>(map_writable(r.fds[3], kSharedQueueBytes));
-    accepted = replies != nullptr && directory_ != nullptr && (p.value == kDividedQueue || shared_queue_ != nullptr);
+    // All of it or nothing: what an earlier coordinator gave goes on to be looked at.
+    void* replies = map_readable(r.fds[0], kReplyBytes);
+    void* directory = map_readable(r.fds[1], kDirectoryBytes);
+    void* queue = r.fd_count > 3 ? map_writable(r.fds[3], kSharedQueueBytes) : nullptr;
+    accepted = replies != nullptr && directory != nullptr && (p.value == kDividedQueue || queue != nullptr);
+    if (accepted) {
+      self_ = p.domain;
+      protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
+      replies_.store(static_cast<const ReplyRegion*>(replies), std::memory_order_release);
+      directory_ = static_cast<const Directory*>(directory);
+      shared_queue_ = static_cast<SharedQueueRegion*>(queue);
+      bell_ = r.fds[2];
+    } else {
+      if (replies != nullptr) munmap(replies, kReplyBytes);
+      if (directory != nullptr) munmap(directory, kDirectoryBytes);
+      if (queue != nullptr) munmap(queue, kSharedQueueBytes);
+      welcome_ = r;
+      return Answer::kNotYet;
+    }
   }
   for (int i = 0; i < r.fd_count; ++i)
     if (!(accepted && i == 2)) close_own(r.fds[i]);
@@ -167,6 +179,8 @@ bool CoordinatorLink::ensure() {
   if (!enabled()) return false;
   if (asked_.socket >= 0) return settle(MSG_DONTWAIT);
   if (reserved_ >= 0) {  // a forked child: its parent got its socket
+    if (last_try_ns_ != 0 && now - last_try_ns_ < kRetryNs) return false;
+    last_try_ns_ = now;
     asked_ = {reserved_, false, true};
     reserved_ = -1;
   } else {
@@ -178,7 +192,17 @@ bool CoordinatorLink::ensure() {
     // What we have said to listen on, and hold, is of the namespace that we were in.
     if (namespace_ != 0 && namespace_of(socket) != namespace_) return give_up_asking();
   }
-  return hello(asked_.socket, self_) ? settle(0) : give_up_asking();
+  int said = hello(asked_.socket, self_);
+  if (said == 0) return settle(0);
+  return asked_.by_parent && !is_end(said) ? put_off_asking() : give_up_asking();
+}
+
+// There is no memory, or no descriptor, to speak with. The socket of a forked child stays: to the coordinator the child
+// lives as long as that is open.
+bool CoordinatorLink::put_off_asking() {
+  reserved_ = asked_.socket;
+  asked_ = {};
+  return false;
 }
 
 // Takes the answer to kHello. If it does not come in time the coordinator is stopped, or very busy:
@@ -200,6 +224,7 @@ bool CoordinatorLink::settle(int flags) {
 bool CoordinatorLink::give_up_asking() {
   watch_socket(-1);
   close_own(asked_.socket);
+  welcome_.close_all();
   was_connected_ |= asked_.by_parent;  // the next coordinator hears of what we inherited
   asked_ = {};
   return false;
@@ -264,12 +289,10 @@ bool CoordinatorLink::is_stalled() {
 }
 
 bool CoordinatorLink::push(const Message& m) {
+  DeathPoint at_message("request", m.type);
   if (!requests_.try_push(m)) return false;
   sleep_wake_fence();
-  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) {  // ordered by the fence
-    uint64_t one = 1;
-    (void)!kernel::write(bell_, &one, sizeof one);
-  }
+  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) ring_bell(bell_);  // ordered by the fence
   return true;
 }
 
@@ -481,10 +504,12 @@ DomainId CoordinatorLink::reserve() {
 DomainId CoordinatorLink::try_reserve(bool& ended) {
   child_id_ = kNobody;
   child_was_known_ = false;
+  short_of_ = 0;
   int channel = socket_ >= 0 ? socket_ : reserved_;
   int ends[2];
   RaisedLimit raised;
-  if (channel < 0 || libc.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return kNobody;
+  if (channel < 0) return kNobody;
+  if (libc.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return short_of_ = -ENOMEM, kNobody;
   child_ = move_high(ends[0]);
   limit_waits(child_);
   childs_namespace_ = namespace_of(child_);
@@ -492,9 +517,13 @@ DomainId CoordinatorLink::try_reserve(bool& ended) {
   kernel::close(ends[1]);
   ended = is_end(sent);
   ReceivedPacket r;
-  bool answered = sent == 0 && receive_packet(child_, r, 0) == 0 && r.packet.type == kReserved &&
-                  r.packet.status == 0 && r.fd_count == 1;
+  int received = sent == 0 ? receive_packet(child_, r, 0) : sent;
+  bool granted = received == 0 && r.packet.type == kReserved && r.packet.status == 0;
+  bool answered = granted && r.fd_count == 1;
   child_was_known_ = answered;
+  if (received == -ENOBUFS || received == -ENOMEM || received == -ETOOMANYREFS) short_of_ = -ENOMEM;
+  if (granted && r.fd_count == 0) short_of_ = -ENOMEM;  // no descriptor was left for the socket
+  if (received == 0 && r.packet.status == ENOSPC) short_of_ = -EAGAIN;
   if (answered) {
     close_own(child_);  // it was for the answer only
     child_ = r.fds[0];
@@ -504,6 +533,21 @@ DomainId CoordinatorLink::try_reserve(bool& ended) {
   r.close_all();
   drop_child();
   return kNobody;
+}
+
+CoordinatorLink::Reservation CoordinatorLink::set_aside() {
+  Reservation r{child_, child_id_};
+  child_ = -1;
+  child_id_ = kNobody;
+  return r;
+}
+
+DomainId CoordinatorLink::take_back(Reservation& r) {
+  child_ = r.socket;
+  child_id_ = r.child;
+  child_was_known_ = true;
+  r = {};
+  return child_id_;
 }
 
 void CoordinatorLink::drop_child() {
@@ -529,6 +573,7 @@ void CoordinatorLink::become_child() {
   replies_.store(nullptr, std::memory_order_release);
   for (uint32_t i = 0; i < waiting_count_; ++i) waiting_[i].close_all();
   waiting_count_ = 0;
+  welcome_.close_all();
   close_own(asked_.socket);
   asked_ = {};
   unsent_.clear();

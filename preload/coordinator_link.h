@@ -120,14 +120,24 @@ class CoordinatorLink {
   bool child_was_known() const { return child_was_known_; }
   void become_child();
   void drop_child();
+  // A reserved child whose fork is yet to come.
+  struct Reservation {
+    int socket = -1;
+    shm::DomainId child = shm::kNobody;
+  };
+  [[nodiscard]] Reservation set_aside();
+  shm::DomainId take_back(Reservation& r);
+  // Why reserve() has failed, if it was for want of memory or descriptors: -errno, else 0.
+  int what_is_short() const { return short_of_; }
 
  private:
   bool connect_socket(int& socket);
-  bool hello(int socket, shm::DomainId wanted);
+  int hello(int socket, shm::DomainId wanted);
   enum class Answer : uint8_t { kYes, kNo, kNotYet };
   Answer welcome(int socket, int flags);
   bool settle(int flags);
   bool give_up_asking();
+  bool put_off_asking();
   uint64_t progress() const;
   void note_stall();
   bool is_stalled();
@@ -151,6 +161,7 @@ class CoordinatorLink {
     bool again = false;      // everything is to be announced afterwards
     bool by_parent = false;  // the parent has got it for us
   } asked_;
+  ReceivedPacket welcome_{};  // the answer, while there is no memory to map what came with it
   shm::DomainId self_ = shm::kNobody;
   shm::DomainId child_id_ = shm::kNobody;
   shm::Protect protect_ = shm::Protect::kRegions;
@@ -179,6 +190,7 @@ class CoordinatorLink {
   bool was_connected_ = false;
   bool warned_ = false;
   bool child_was_known_ = false;
+  int short_of_ = 0;
   bool out_of_step_ = false;  // an answer may still come for which nobody waits any more
   // Packets that arrived while waiting for another one, the oldest first.
   ReceivedPacket* waiting_ = nullptr;

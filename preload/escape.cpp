@@ -105,7 +105,15 @@ bool is_meant(const Leaving* list, uint32_t count, const TcpSocket& s) {
   return false;
 }
 
-// A socket pair for each connection; its duplicates share it.
+// What is in its place goes with the rest of the list.
+void close_far_ends(Leaving* list, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    if (list[i].far_end >= 0) kernel::close(list[i].far_end);
+    list[i].far_end = -1;
+  }
+}
+
+// A socket pair for each connection; its duplicates share it. False: there is nothing to carry, or not what it takes.
 bool provide_ends(Leaving* list, uint32_t count) {
   RaisedLimit raised;
   bool any = false;
@@ -113,7 +121,7 @@ bool provide_ends(Leaving* list, uint32_t count) {
     any |= list[i].far_end >= 0;
     if (list[i].socket->state != TcpState::kConnected || list[i].substitute >= 0) continue;
     int ends[2];
-    if (!create_ends(*list[i].socket, ends)) return any;
+    if (!create_ends(*list[i].socket, ends)) return false;
     list[i].far_end = ends[1];
     for (uint32_t k = i; k < count; ++k)
       if (list[k].socket == list[i].socket) list[k].substitute = ends[0];
@@ -228,7 +236,10 @@ int Carrier::launch(void* argument) {
 
 bool Carrier::start(Leaving* list, uint32_t count) {
   int ends[2];
-  if (!provide_ends(list, count)) return false;
+  if (!provide_ends(list, count)) {
+    close_far_ends(list, count);
+    return false;
+  }
   if (!in_vfork_child() && coordinator.connected()) {
     // The process between us and the carrier speaks for us, and cannot find another coordinator.
     Guard guard(control_lock);
@@ -251,12 +262,18 @@ bool Carrier::start(Leaving* list, uint32_t count) {
     sigprocmask(SIG_SETMASK, &l.mask, nullptr);
     kernel::close(l.go);
   }
-  for (uint32_t i = 0; i < count; ++i)
-    if (list[i].far_end >= 0) kernel::close(list[i].far_end);
+  close_far_ends(list, count);
   if (l.started) return true;
   finish('x');
   close_substitutes(list, count);
   return false;
+}
+
+bool Carrier::has_failed(const Leaving* list, uint32_t count) const {
+  bool any = false;
+  for (uint32_t i = 0; i < count; ++i) any |= list[i].socket->state == TcpState::kConnected;
+  // Who is not known to the coordinator does not hold what it carries.
+  return any && (go_ < 0 || (coordinator.connected() && !coordinator.child_was_known()));
 }
 
 void Carrier::finish(char verdict) {
@@ -332,7 +349,11 @@ Departure::Departure(Leaving* list, uint32_t room) : list_(list) {
   }
   collect(room);
   carrier_.start(list_, count_);
-  for (uint32_t i = 0; i < count_; ++i) replace(list_[i]);
+  impossible_ = carrier_.has_failed(list_, count_);
+  for (uint32_t i = 0; i < count_ && !impossible_; ++i) {
+    replace(list_[i]);
+    impossible_ = list_[i].substitute >= 0 && list_[i].original < 0 && file_at(list_[i].fd) == list_[i].socket;
+  }
 }
 
 void Departure::collect(uint32_t room) {

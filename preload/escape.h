@@ -38,6 +38,8 @@ class Carrier {
   // be carried is left as it is.
   // Ends that are there already are used. False: there is no carrier.
   bool start(Leaving* list, uint32_t count);
+  // Whether what start() was told to carry will be lost, though there is a coordinator, as it could not be begun.
+  bool has_failed(const Leaving* list, uint32_t count) const;
   // The new program runs. exec says so by closing `go_`, which nobody can do twice.
   void depart() { finish('g'); }
   // It does not: the carrier ends without having taken anything.
@@ -59,6 +61,8 @@ class Departure {
  public:
   // How many entries `list` needs at most.
   static uint32_t room();
+  // There is no memory, descriptor or process to carry what stays open: exec would lose it.
+  bool is_impossible() const { return impossible_; }
   // Every descriptor of ours that will stay open becomes the kernel's.
   Departure(Leaving* list, uint32_t room);
   // exec has failed: everything is again what it was.
@@ -70,6 +74,7 @@ class Departure {
   void restore(Leaving& l);
   Leaving* list_;
   uint32_t count_ = 0;
+  bool impossible_ = false;
   Carrier carrier_;
 };
 

@@ -32,15 +32,45 @@ bool holds_something() {
   return any;
 }
 
+bool holds_connections() {
+  bool any = false;
+  peers.each([&](Pair& p) { any |= p.connections() > 0; });
+  return any;
+}
+
+// What fork(2) has asked for before libc took its locks, for the fork that is to follow.
+struct Ahead {
+  bool asked = false;
+  CoordinatorLink::Reservation got;
+  uint32_t pairs = 0;  // Peers::additions() then
+};
+thread_local Ahead ahead;
+
+// The child's id. One that was asked for ahead holds for what there was to share then.
+shm::DomainId reserved_child() {
+  Ahead a = ahead;
+  ahead = {};
+  if (!a.asked) return coordinator.reserve();
+  if (a.got.child == shm::kNobody) return shm::kNobody;
+  shm::DomainId child = coordinator.take_back(a.got);
+  if (a.pairs == peers.additions()) return child;
+  coordinator.drop_child();
+  return coordinator.reserve();
+}
+
 void before() {
   control_lock.lock();
   create_pipe_channels();
   create_pair_channels();
-  if (!holds_something()) return;
+  if (!holds_something()) {
+    if (ahead.got.child != shm::kNobody) (void)coordinator.take_back(ahead.got);  // and dropped after the fork
+    ahead = {};
+    return;
+  }
   // A vfork child has its parent's memory, and descriptors that its parent does not have.
   if (!in_vfork_child()) settle_before_fork();
   // The child is known to the coordinator before it exists, so that its death never goes unseen.
-  if (shm::DomainId child = coordinator.reserve(); child != shm::kNobody) peers.share_with(child);
+  if (shm::DomainId child = reserved_child(); child != shm::kNobody) peers.share_with(child);
   // What came for our connections before the child was known; later it gets its own.
   if (!in_vfork_child()) peers.take_packets();
 }
@@ -70,6 +100,16 @@ void in_child() {
 }
 
 }  // namespace
+
+int reserve_before_fork() {
+  if (process_id == 0 || in_vfork_child()) return 0;
+  Guard guard(control_lock);
+  if (!holds_connections()) return 0;
+  ahead = {true, {}, peers.additions()};
+  if (coordinator.reserve() != shm::kNobody) ahead.got = coordinator.set_aside();
+  else if (int error = coordinator.what_is_short(); error != 0) return ahead = {}, error;
+  return 0;
+}
 
 void settle_before_fork() {
   // What waits for accept() is for whichever process accepts: the kernel's backlog is common.

@@ -2,6 +2,7 @@
 // pending pthread_cancel would end in them, with the shim's locks held.
 #pragma once
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -45,6 +46,12 @@ inline int poll_now(pollfd* fds, nfds_t count) {
 }
 inline int epoll_wait_now(int epfd, epoll_event* events, int max) {
   return int(libc.syscall(SYS_epoll_pwait, epfd, events, max, 0, nullptr, _NSIG / 8));
+}
+
+// Rings a bell: adds one to an eventfd that does not block. An interrupted one has not rung.
+inline void ring(int fd) {
+  uint64_t one = 1;
+  while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
 }  // namespace sluice::preload::kernel

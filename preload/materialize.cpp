@@ -87,7 +87,8 @@ bool is_placeholder(const struct stat& st) {
 int make_real(int, TcpSocket& s) {
   if (s.real) return 0;
   int fresh = libc.socket(s.family, s.type() | SOCK_CLOEXEC | (s.nonblocking ? SOCK_NONBLOCK : 0), 0);
-  if (fresh < 0) return -errno;
+  // No call that comes here has EMFILE; and for one moment there is one descriptor more than the program knows.
+  if (fresh < 0) return errno == EMFILE || errno == ENFILE ? -ENOBUFS : -errno;
   repeat_options(fresh, s);
   for (uint32_t fd = 0; fd < descriptors.high_water(); ++fd)
     if (descriptors.peek(int(fd)) == &s) replace(int(fd), fresh);

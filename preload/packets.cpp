@@ -5,6 +5,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/kernel.h"
+#include "shm/death_point.h"
 
 namespace sluice::preload {
 
@@ -37,6 +38,7 @@ int send_packet(int socket, const Packet& p, const int* fds, int count, const uc
   m.msg_iovlen = body != nullptr ? 2 : 1;
   if (count > 0) put_control(m, control, SCM_RIGHTS, fds, size_t(count) * sizeof(int));
   if (who != nullptr) put_control(m, control, SCM_CREDENTIALS, who, sizeof *who);
+  DeathPoint at_message("packet sent", p.type);
   ssize_t n;
   do n = kernel::sendmsg(socket, &m, MSG_NOSIGNAL);
   while (n < 0 && errno == EINTR);
@@ -68,6 +70,7 @@ int receive_packet(int socket, ReceivedPacket& out, int flags) {
   }
   if (n == 0) return -ENOTCONN;
   out.has_body = n == ssize_t(sizeof(Packet) + sizeof(NameBody));
+  DeathPoint at_message("packet taken", out.packet.type);
   bool sound = (n == ssize_t(sizeof(Packet)) || out.has_body) && out.packet.magic == kMagic;
   return sound ? 0 : -EPROTO;
 }

@@ -10,6 +10,7 @@
 #include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/pass_region.h"
+#include "preload/peers.h"
 #include "preload/sleep.h"
 #include "shm/bell.h"
 #include "shm/byte_ring.h"
@@ -185,7 +186,7 @@ void Pair::put_socket(uint32_t slot, TcpSocket* s) {
 
 void Pair::remove_socket(uint32_t slot) {
   sockets_[slot] = nullptr;
-  --connections_;
+  if (--connections_ == 0 && (gone || is_left())) peers.note_unswept();
 }
 
 uint32_t Pair::count_incoming() const {

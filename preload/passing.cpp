@@ -221,7 +221,7 @@ TcpSocket* enter(const ReceivedPacket& r) {
 // The connection takes the place of the ticket.
 void take_ticket(int fd) {
   int placeholder = create_placeholder(AF_INET, SOCK_STREAM, SOCK_CLOEXEC);
-  if (placeholder < 0) return;
+  if (placeholder < 0) return void(libc.shutdown(fd, SHUT_RDWR));  // an end, and no waiting for one
   int flags = libc.fcntl(fd, F_GETFD);
   {
     Guard guard(control_lock);

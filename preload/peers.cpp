@@ -67,6 +67,7 @@ bool Peers::hand_out(Pair& p, int region, int& error) {
 }
 
 void Peers::add(Pair& p) {
+  ++additions_;
   pairs_[count()] = &p;
   count_.fetch_add(1, std::memory_order_release);
   if (sleepers_ > 0) p.set_sleeping(true);
@@ -76,14 +77,17 @@ Pair* Peers::create_twins(int& error) {
   DomainId self = coordinator.self();
   Pair* a = create(self, 0, error);
   Pair* b = a != nullptr ? create(self, 1, error) : nullptr;
-  if (b == nullptr) return nullptr;
+  bool made = b != nullptr;
   for (Pair* p : {a, b}) {
-    int fd = p->create_out(coordinator.protect());
-    if (fd < 0) {
-      error = fd;
-      return nullptr;
-    }
-    p->keep_offer(fd);  // for those to whom we pass an end
+    int fd = made ? p->create_out(coordinator.protect()) : -1;
+    if (made && fd < 0) error = fd;
+    made = made && fd >= 0;
+    if (made) p->keep_offer(fd);  // for those to whom we pass an end
+  }
+  if (!made) {
+    for (Pair* p : {a, b})
+      if (p != nullptr) discard(*p);
+    return nullptr;
   }
   a->attach_twin(*b);
   add(*a);
@@ -117,20 +121,36 @@ Pair* Peers::for_new_connection(DomainId peer, int& error) {
   int region = p->create_out(coordinator.protect());
   if (region < 0) {
     error = region;
+    discard(*p);
     return nullptr;
   }
   if (!hand_out(*p, region, error)) {
-    p->finish();
+    discard(*p);
+    cannot_meet(peer, generation);  // which may have got our region all the same
     return nullptr;
   }
   return p;
 }
 
+// Of a pair that never was among the others.
+void Peers::discard(Pair& p) {
+  p.finish();
+  release_cell(p);
+}
+
+// A message, which takes no memory and no system call to send: it can be said whatever is short.
+void Peers::cannot_meet(DomainId peer, uint32_t generation) {
+  Message m{};
+  m.type = kCannotMeet;
+  m.words[0] = peer | uint64_t{generation} << 32;
+  coordinator.post(m);
+}
+
 // ---- hearing ------------------------------------------------------------------------------
 
 void Peers::peer_region(ReceivedPacket& r) {
-  if (r.fd_count < 2) return;
   const Packet& packet = r.packet;
+  if (r.fd_count < 2) return packet.reserved == 0 ? lose(packet.domain, packet.value) : void();  // no descriptors left here
   int error = 0;
   PairHeader header;
   if (pread(r.fds[0], &header, sizeof header, 0) != sizeof header) return;
@@ -138,15 +158,15 @@ void Peers::peer_region(ReceivedPacket& r) {
   peer_region_of_others(r, header.reader);
   if (header.reader != coordinator.self()) return;
   Pair* p = find(packet.domain, packet.value);
-  if (p == nullptr && chooses(packet.domain, packet.value)) return;  // an answer to what we gave up
+  if (p == nullptr && chooses(packet.domain, packet.value)) return cannot_meet(packet.domain, packet.value);  // we gave it up
   if (p == nullptr) {
     p = create(packet.domain, packet.value, error);
-    if (p == nullptr) return;
+    if (p == nullptr) return cannot_meet(packet.domain, packet.value);
     int region = p->create_out(coordinator.protect());
     bool handed_out = region >= 0 && hand_out(*p, region, error);
     if (region < 0 || (!handed_out && error != -ESRCH)) {
-      p->finish();
-      return;
+      discard(*p);
+      return cannot_meet(packet.domain, packet.value);
     }
     if (!handed_out) {  // dead already, but what it has said counts
       p->gone = true;
@@ -155,7 +175,7 @@ void Peers::peer_region(ReceivedPacket& r) {
     }
   }
   left_ = true;  // a new pair often takes the place of a frozen one
-  if (p->attach_in(r.fds[0]) != 0) return;
+  if (int failed = p->attach_in(r.fds[0]); failed != 0) return failed == -EEXIST ? void() : lose(packet.domain, packet.value);
   p->set_bell(r.fds[1], packet.value2);
   r.fd_count = 1;  // the bell is kept
   if (sleepers_ > 0) p->set_sleeping(true);
@@ -186,10 +206,42 @@ void Peers::extend_pairs(ReceivedPacket& r, DomainId reader) {
   });
 }
 
+// We shall never see what the peer has in that pair.
+void Peers::lose(DomainId peer, uint32_t generation) {
+  if (Pair* p = find(peer, generation)) give_up(*p, false);
+  cannot_meet(peer, generation);
+}
+
+// Of a pair with one who lives: what nobody can have accepted is made elsewhere if it is the peer who does not see it, all
+// else is reset.
+void Peers::give_up(Pair& p, bool unseen) {
+  if (p.gone || p.twin != nullptr) return;
+  p.freeze();
+  p.gone = true;
+  ++gone_;
+  forget_routes_to(p);
+  uint32_t left = p.connections();
+  for (uint32_t s = 0; s < p.slot_limit() && left > 0; ++s) {
+    TcpSocket* socket = p.socket_at(s);
+    if (socket == nullptr) continue;
+    --left;
+    socket->on_unmet(unseen);
+  }
+}
+
+void Peers::unmet(DomainId peer, uint32_t generation) {
+  each([&](Pair& p) {
+    if (p.peer() == peer && p.generation() == generation) give_up(p, true);
+  });
+}
+
 void Peers::peer_gone(DomainId who) {
   for (uint32_t i = 0; i < count(); ++i) {
     Pair& p = *pairs_[i];
-    if (p.peer() == who) p.gone = true;
+    if (p.peer() == who && !p.gone) {
+      p.gone = true;
+      ++gone_;
+    }
     p.forget_sharer(who);
     uint32_t left = p.connections();
     for (uint32_t s = 0; s < p.slot_limit() && left > 0; ++s) {
@@ -199,13 +251,13 @@ void Peers::peer_gone(DomainId who) {
       socket->on_peer_gone(who);
     }
   }
-  ++gone_;
 }
 
 void Peers::take(ReceivedPacket& r) {
   switch (r.packet.type) {
     case kPeerRegion: peer_region(r); break;
     case kPeerGone: peer_gone(r.packet.domain); break;
+    case kUnmet: unmet(r.packet.domain, r.packet.value); break;
     case kRevoke:
       forget_routes(r.packet.value);
       waiting.revoked(r.packet.value);
@@ -281,7 +333,7 @@ void Peers::drain() {
   hear();
   if (is_unfinished()) finish_redirects();
   if (waiting.is_called()) waiting.answer_calls();
-  if (gone_ > 0 || left_) sweep();
+  if (gone_ > 0 || left_ || is_unswept()) sweep();
 }
 
 void Peers::hear() {
@@ -336,7 +388,9 @@ void Peers::enter() {
 void Peers::sweep() {
   sweeping_.store(true, std::memory_order_release);
   sleep_wake_fence();
-  if (readers_.load(std::memory_order_acquire) == 0) retire_over();
+  bool alone = readers_.load(std::memory_order_acquire) == 0;
+  unswept_.store(!alone, std::memory_order_relaxed);  // a hint, under the lock
+  if (alone) retire_over();
   sweeping_.store(false, std::memory_order_release);
 }
 
@@ -383,15 +437,21 @@ Pair* Peers::adopt(const ReceivedPacket& r) {
   Pair* p = create(h.writer, h.reader, h.generation, error);
   if (p == nullptr) return nullptr;
   if (p->adopt(r.fds[0]) != 0 || !hear_takers_bell(r.fds[1], h.maker)) {
-    p->finish();
-    release_cell(*p);
+    discard(*p);
+    return nullptr;
+  }
+  // Whom we cannot hear, or cannot wake, with that one there is no talking.
+  int bell = r.packet.domain != 0 ? move_high(libc.fcntl(r.fds[2], F_DUPFD_CLOEXEC, 0)) : -1;
+  if ((r.packet.domain != 0 && bell < 0) || (r.fd_count > 3 && p->attach_in(r.fds[3]) != 0)) {
+    close_own(bell);
+    discard(*p);
     return nullptr;
   }
   p->received = r.packet.value;
   p->made_under = coordinator.incarnation();
-  if (r.packet.domain != 0) p->set_bell(move_high(libc.fcntl(r.fds[2], F_DUPFD_CLOEXEC, 0)), r.packet.domain);
-  if (r.fd_count > 3) (void)p->attach_in(r.fds[3]);
+  if (r.packet.domain != 0) p->set_bell(bell, r.packet.domain);
   has_inherited_ = left_ = true;
+  ++additions_;
   pairs_[count()] = p;
   count_.fetch_add(1, std::memory_order_release);
   // Each of them counts; and they do not listen to the new bell yet.

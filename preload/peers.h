@@ -21,12 +21,18 @@ class Peers {
   // Something could not be done because a thread held a connection's lock: the next drain() tries
   // again, and until then nobody sleeps.
   void leave_unfinished() { unfinished_.store(true, std::memory_order_relaxed); }  // under the lock
+  // There is memory to be given back, for which nobody may be looking at it: whoever has looked drains once more.
+  void note_unswept() { unswept_.store(true, std::memory_order_relaxed); }  // a hint
+  bool is_unswept() const { return unswept_.load(std::memory_order_relaxed); }
   bool is_unfinished() const { return unfinished_.load(std::memory_order_relaxed); }
   // A hint without the lock: whether drain() would find something.
   bool has_news() const;
 
   // A channel for the ancillary data of one connection; ours from then on. False: there is no such.
   [[nodiscard]] bool take_channel(shm::DomainId from, uint32_t generation, uint32_t slot, uint32_t slot_generation, int fd);
+
+  // Grows with each pair that is added.
+  uint32_t additions() const { return additions_; }
 
   // What the coordinator has sent. A part of drain().
   void take_packets();
@@ -88,6 +94,11 @@ class Peers {
   void take(ReceivedPacket& r);
   void peer_region(ReceivedPacket& r);
   void peer_gone(shm::DomainId who);
+  void discard(Pair& p);
+  static void cannot_meet(shm::DomainId peer, uint32_t generation);
+  void lose(shm::DomainId peer, uint32_t generation);
+  void give_up(Pair& p, bool unseen);
+  void unmet(shm::DomainId peer, uint32_t generation);
   void hear();
   void hear_of_the_dead();
   void news(Pair& p, uint32_t slot);
@@ -101,6 +112,7 @@ class Peers {
   std::atomic<uint32_t> readers_{0};
   std::atomic<bool> sweeping_{false};
   std::atomic<bool> unfinished_{false};
+  std::atomic<bool> unswept_{false};
   uint32_t sleepers_ = 0;
   uint32_t acceptors_ = 0;  // sleepers that accept
   uint32_t accepting_ = 0;  // where
@@ -108,11 +120,24 @@ class Peers {
   // Sleeps since this process was forked, up to where it asks for a bell of its own; who has few ends soon.
   uint32_t sleeps_ = 0;
   static constexpr uint32_t kSleepsBeforeBell = 8;
+  uint32_t additions_ = 0;
   bool has_inherited_ = false;
   bool left_ = false;  // there may be pairs that both sides have left
   uint32_t next_generation_ = 0;
 };
 
 extern Peers peers;
+
+// While a thread looks at slots without a lock: another one may move the connection and give back the memory.
+class Looking {
+ public:
+  Looking() { peers.enter(); }
+  ~Looking() { peers.leave(); }
+  Looking(const Looking&) = delete;
+  Looking& operator=(const Looking&) = delete;
+  // Around a sleep, so that sleepers keep no memory of the dead. Afterwards the connection may be elsewhere.
+  void pause() { peers.leave(); }
+  void resume() { peers.enter(); }
+};
 
 }  // namespace sluice::preload

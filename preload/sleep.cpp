@@ -95,6 +95,7 @@ Bell own_bell;
 int watched_fd = -1;    // the coordinator's socket
 int inotify_fd = -1;    // its directory, while it is away
 int inotify_seen = 0;   // bytes that were queued there when it was last looked at
+constexpr int64_t kDeafMs = 10;  // see no_bell_to_hear
 constexpr int kInheritedBells = 8;
 Bell inherited_bells[kInheritedBells];
 struct TakersBell {
@@ -122,20 +123,22 @@ void close_sleeper(void* p) {
   s->epoch = 0;
 }
 
-void add(int epfd, int fd, uint64_t cookie) {
+bool add(int epfd, int fd, uint64_t cookie) {
   epoll_event e{};
   e.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
   e.data.u64 = cookie;
-  if (fd >= 0) libc.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e);
+  return fd < 0 || libc.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &e) == 0 || errno == EEXIST;
 }
 
 int sleeper_fd() {
   uint32_t now = epoch.load(std::memory_order_acquire);
   if (sleeper.epoch == now) return sleeper.fd;
+  uint32_t kept = 0;
   pthread_once(&sleeper_once, [] { pthread_key_create(&sleeper_key, close_sleeper); });
   close_own(sleeper.fd);
   sleeper.fd = move_high(libc.epoll_create1(EPOLL_CLOEXEC));
-  add_wakers(sleeper.fd, sleeper.epoch);
+  if (sleeper.fd >= 0) (void)add_wakers(sleeper.fd, kept);
+  sleeper.epoch = kept;
   pthread_setspecific(sleeper_key, &sleeper);
   return sleeper.fd;
 }
@@ -153,16 +156,19 @@ bool is_waker(const epoll_event& e) {
   return e.data.u64 == kWakerCookie || e.data.u64 == kLinkCookie;
 }
 
-void add_wakers(int epfd, uint32_t& seen) {
+int add_wakers(int epfd, uint32_t& seen) {
   uint32_t now = epoch.load(std::memory_order_acquire);
-  if (seen == now) return;
-  add(epfd, bell().hear, kWakerCookie);
-  add(epfd, watched_fd, kLinkCookie);
-  add(epfd, inotify_fd, kLinkCookie);
-  for (const Bell& b : inherited_bells) add(epfd, b.hear, kWakerCookie);
-  for (const TakersBell& b : takers_bells) add(epfd, b.fd, kWakerCookie);
-  seen = epoch.load(std::memory_order_acquire) == now ? now : 0;
+  if (seen == now) return 0;
+  bool all = bell().hear >= 0 && add(epfd, bell().hear, kWakerCookie) && add(epfd, watched_fd, kLinkCookie) &&
+             add(epfd, inotify_fd, kLinkCookie);
+  for (const Bell& b : inherited_bells) all = all && add(epfd, b.hear, kWakerCookie);
+  for (const TakersBell& b : takers_bells) all = all && add(epfd, b.fd, kWakerCookie);
+  int error = all ? 0 : errno == ENOSPC ? -ENOSPC : -ENOMEM;
+  seen = all && epoch.load(std::memory_order_acquire) == now ? now : 0;
+  return error;
 }
+
+Deadline no_bell_to_hear(const Deadline& wanted) { return wanted.or_earlier(Deadline::in_ms(kDeafMs)); }
 
 void remove_wakers(int epfd) {
   for (int fd : {own_bell.hear, watched_fd, inotify_fd}) libc.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, nullptr);
@@ -261,9 +267,10 @@ long sleep_in_poll(pollfd* fds, nfds_t count, const Deadline& deadline, const si
                    uint32_t seen) {
   if (peers.is_unfinished()) return 0;
   fds[count] = {sleeper_fd(), POLLIN, 0};
-  timespec left = deadline.is_never() ? timespec{} : deadline.left();
+  Deadline until = sleeper.epoch != 0 ? deadline : no_bell_to_hear(deadline);
+  timespec left = until.is_never() ? timespec{} : until.left();
   long n = interruptible_syscall(seen, SYS_ppoll, long(fds), long(count + 1),
-                                 deadline.is_never() ? 0 : long(&left), long(mask), _NSIG / 8);
+                                 until.is_never() ? 0 : long(&left), long(mask), _NSIG / 8);
   if (n > 0 && fds[count].revents != 0) {
     epoll_event events[4];
     int k = kernel::epoll_wait_now(sleeper.fd, events, 4);

@@ -66,8 +66,11 @@ void watch_socket(int fd);
 void stop_watching();
 
 // Adds what wakes this process, edge-triggered, to an epoll set, unless that was done in this
-// `epoch` already. is_waker() tells their events from the program's.
-void add_wakers(int epfd, uint32_t& epoch);
+// `epoch` already. is_waker() tells their events from the program's. 0; or -ENOMEM, -ENOSPC: not all of them, and `epoch`
+// is 0, so that the next call tries again.
+[[nodiscard]] int add_wakers(int epfd, uint32_t& epoch);
+// How long a sleep may last that, for want of descriptors or memory, nothing would end.
+Deadline no_bell_to_hear(const Deadline& wanted);
 void remove_wakers(int epfd);
 extern const uint64_t kWakerCookie, kLinkCookie;
 bool is_waker(const epoll_event& e);

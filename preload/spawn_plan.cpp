@@ -117,6 +117,7 @@ SpawnPlan::SpawnPlan(const posix_spawn_file_actions_t* actions) : actions_(actio
   }
   free(open);
   carrier_.start(list_, count_);
+  impossible_ = carrier_.has_failed(list_, count_);
   if (count_ > 0) write_actions();
 }
 
@@ -141,7 +142,7 @@ void SpawnPlan::prepare(const Open* open, uint32_t count) {
   };
   uint32_t room = find_open(nullptr);
   list_ = static_cast<Leaving*>(malloc(room * (sizeof(Leaving) + sizeof(bool))));
-  if (list_ == nullptr) return;
+  if (list_ == nullptr) return void(impossible_ = true);
   closed_at_the_end_ = reinterpret_cast<bool*>(list_ + room);
   for (uint32_t fd = 0; fd < limit; ++fd) {
     File* f = descriptors.peek(int(fd));

@@ -24,6 +24,8 @@ class SpawnPlan {
 
   // What libc is to do.
   const posix_spawn_file_actions_t* actions() const { return ours_.__actions != nullptr ? &ours_ : actions_; }
+  // What the program would have open cannot be carried: see Departure.
+  bool is_impossible() const { return impossible_; }
   // Whether libc did.
   void end(bool spawned);
 
@@ -39,6 +41,7 @@ class SpawnPlan {
   Leaving* list_ = nullptr;
   bool* closed_at_the_end_ = nullptr;
   uint32_t count_ = 0;
+  bool impossible_ = false;
   Carrier carrier_;
 };
 

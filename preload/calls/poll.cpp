@@ -58,13 +58,11 @@ class PollCall {
         }
       }
       if (spin()) continue;
-      peers.enter();
       peers.begin_sleep(accepting_);
       shm::sleep_wake_fence();
       Deadline until = deadline;
       long r = ours_ready(until) ? 0 : sleep_in_poll(kernel_, count_, until, mask, seen);
       peers.end_sleep(accepting_);
-      peers.leave();
       if (r < 0) return int(r);
     }
   }

@@ -23,7 +23,9 @@ int depart(Exec&& exec) {
   Departure departure(list, room);
   PipeDeparture pipes;
   PairDeparture pairs;
-  int r = exec();
+  int r = -1;
+  if (departure.is_impossible()) errno = ENOMEM;
+  else r = exec();
   pipes.call_off();
   pairs.call_off();
   departure.call_off();
@@ -81,7 +83,7 @@ int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
     return error;
   }
   SpawnPlan plan(actions);
-  int error = spawn(plan.actions());
+  int error = plan.is_impossible() ? ENOMEM : spawn(plan.actions());
   plan.end(error == 0);
   pipes.call_off();
   pairs.call_off();
@@ -89,6 +91,13 @@ int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
 }
 
 }  // namespace
+
+// fork(3) of libc runs what watch_forks() has registered.
+INTERPOSE(pid_t, fork, (void)) {
+  be_ready();
+  if (int error = reserve_before_fork(); error != 0) return finish(pid_t(error));
+  return libc.fork();
+}
 
 INTERPOSE(int, execve, (const char* path, char* const* argv, char* const* envp)) { return execute(path, argv, envp); }
 

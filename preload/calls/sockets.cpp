@@ -236,6 +236,7 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
     auto ready = [&] { return peers.has_news(); };
     peers.enter();
     bool spun = peers.worth_spinning() && Spinner::until(ready, peers.a_remote_cpu());
+    peers.leave();
     if (!spun) {
       uint32_t at = listener.listener_id;
       Deadline until = deadline;
@@ -249,7 +250,6 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
       if (listener.backlog.first == nullptr) r = sleep_in_poll(p, 1, until, nullptr, seen);
       peers.end_sleep(at);
     }
-    peers.leave();
     kernel_ready = (p[0].revents & (POLLIN | POLLERR)) != 0;
     bool interrupted = signal_counts.unrestarted != seen_unrestarted || (!deadline.is_never() && signal_counts.any != seen);
     if (r == -EINTR && interrupted) return -EINTR;

@@ -135,7 +135,8 @@ int TcpSocket::open_channel() {
   int ends[2];
   if (channels == nullptr) return -ENOMEM;
   if (!say_maker()) return -ETOOMANYREFS;
-  if (libc.syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
+  if (libc.syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return errno == EMFILE || errno == ENFILE ? -ENOBUFS : -errno;  // sendmsg(2) has none of these
   if (int error = hand_out_channel(ends[1]); error != 0) {
     kernel::close(ends[0]);
     kernel::close(ends[1]);
@@ -171,7 +172,10 @@ int TcpSocket::announce_ancillary(const msghdr& m, uint32_t bytes) {
   out.msg_controllen = m.msg_controllen;
   alignas(cmsghdr) char control[2 * kControlBytes];
   add_credentials(out, control, sizeof control);
-  if (kernel::sendmsg(channels->out, &out, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) return errno == EAGAIN ? -EBUSY : -errno;
+  ssize_t n;
+  do n = kernel::sendmsg(channels->out, &out, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return errno == EAGAIN ? -EBUSY : -errno;
   mine->ancillaries.fetch_add(1, std::memory_order_release);
   return 0;
 }
@@ -198,9 +202,9 @@ int TcpSocket::wait_for_channel(const Deadline& deadline, uint32_t seen_unrestar
   }
   uint32_t remote = remote_state();
   bool over = (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed || dead;
+  peers.leave();  // a sleeper looks at nothing, and keeps no memory of the dead
   long r = over ? 0 : sleep_in_poll(p, 1, deadline, nullptr, seen);
   peers.end_sleep();
-  peers.leave();
   bool interrupted = signal_counts.unrestarted != seen_unrestarted || (!deadline.is_never() && signal_counts.any != seen);
   if (r == -EINTR && interrupted) return -EINTR;
   return deadline.passed() ? -EAGAIN : 0;
@@ -275,7 +279,9 @@ int TcpSocket::next_ancillary(AncillaryHeader& header) {
     for (int i = 0; channels != nullptr && i < Channels::kIn; ++i) {
       int fd = channels->in[i];
       if (fd < 0) continue;
-      ssize_t n = kernel::recv(fd, &header, sizeof header, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+      ssize_t n;
+      do n = kernel::recv(fd, &header, sizeof header, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+      while (n < 0 && errno == EINTR);
       if (n == ssize_t(sizeof header) && header.number == number) return fd;
     }
     Guard guard(control_lock);
@@ -300,7 +306,9 @@ bool TcpSocket::take_ancillary(int fd, msghdr* into, int flags) {
   int on = pass_credentials;
   libc.setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
   bool peek = (flags & MSG_PEEK) != 0;
-  ssize_t n = kernel::recvmsg(fd, &m, MSG_DONTWAIT | (flags & MSG_CMSG_CLOEXEC) | (peek ? int{MSG_PEEK} : 0));
+  ssize_t n;
+  do n = kernel::recvmsg(fd, &m, MSG_DONTWAIT | (flags & MSG_CMSG_CLOEXEC) | (peek ? int{MSG_PEEK} : 0));
+  while (n < 0 && errno == EINTR);
   if (n != ssize_t(sizeof header)) return false;
   if (!peek) mine->ancillaries_taken.fetch_add(1, std::memory_order_release);
   if (into == nullptr) return true;
@@ -335,7 +343,7 @@ ssize_t SentAncillary::send(int to, const std::byte* bytes, size_t n, bool with,
   }
   for (;;) {
     ssize_t sent = kernel::sendmsg(to, &m, MSG_NOSIGNAL);
-    if (sent >= 0 || errno != EAGAIN || !wait_writable(to, deadline)) return sent;
+    if (sent >= 0 || (errno != EINTR && (errno != EAGAIN || !wait_writable(to, deadline)))) return sent;
   }
 }
 

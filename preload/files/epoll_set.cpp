@@ -70,13 +70,17 @@ void File::vanish() {
 
 EpollSet* wrap_epoll(int epfd, int registered, int& error) {
   // The kernel knows whether it is one: an absent registration is ENOENT.
+  error = -ENOMEM;
+  if (bell().hear < 0) return nullptr;
   error = libc.epoll_ctl(epfd, EPOLL_CTL_DEL, bell().hear, nullptr) == 0 ? 0 : -errno;
   if (error != -ENOENT) return nullptr;
   int own = move_high(libc.fcntl(epfd, F_DUPFD_CLOEXEC, 0));
   error = -ENOMEM;
   EpollSet* set = own >= 0 ? set_pool.create(own, registered) : nullptr;
-  if (set == nullptr || !descriptors.set(epfd, set)) return nullptr;
-  return set;
+  if (set != nullptr && descriptors.set(epfd, set)) return set;
+  if (set != nullptr) set_pool.destroy(set);
+  close_own(own);
+  return nullptr;
 }
 
 Interest* EpollSet::find(const File& f, int fd) const {
@@ -102,10 +106,15 @@ int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
   if (exclusive && (event->events & ~uint32_t(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET |
                                               EPOLLEXCLUSIVE)) != 0)
     return -EINVAL;
+  if (op == EPOLL_CTL_ADD && (i = interest_pool.create()) == nullptr) return -ENOMEM;
   if (both_worlds(f)) {
     if (f.kind() == FileKind::kEpollSet) static_cast<EpollSet&>(f).be_watched();
     epoll_event copy = event != nullptr ? *event : epoll_event{};
-    if (libc.epoll_ctl(kernel_fd_, op, fd, &copy) != 0) return -errno;
+    if (libc.epoll_ctl(kernel_fd_, op, fd, &copy) != 0) {
+      int error = -errno;
+      if (op == EPOLL_CTL_ADD) interest_pool.destroy(i);
+      return error;
+    }
     note_kernel(op);
   }
   if (op == EPOLL_CTL_DEL) {
@@ -113,8 +122,6 @@ int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
     return 0;
   }
   if (op == EPOLL_CTL_ADD) {
-    i = interest_pool.create();
-    if (i == nullptr) return -ENOMEM;
     i->file = &f;
     i->set = this;
     i->fd = fd;
@@ -123,7 +130,12 @@ int EpollSet::control(int op, int fd, File& f, const epoll_event* event) {
     f.interests_ = i;
     i->next_of_set = interests_;
     interests_ = i;
-    if (interest_count_.fetch_add(1, std::memory_order_release) == 0) admit_wakers();
+    bool first = interest_count_.fetch_add(1, std::memory_order_release) == 0;
+    if (int error = first ? admit_wakers() : 0; error != 0) {  // a wait that has begun would not hear of it
+      if (i->in_kernel && libc.epoll_ctl(kernel_fd_, EPOLL_CTL_DEL, fd, nullptr) == 0) note_kernel(EPOLL_CTL_DEL);
+      forget(*i);
+      return error;
+    }
     if (f.kind() == FileKind::kTcpSocket && both_worlds(f)) static_cast<TcpSocket&>(f).note_interest(fd);
   }
   change(*i, *event);
@@ -175,10 +187,11 @@ void EpollSet::forget(Interest& i) {
 }
 
 // From the first interest on, waits must end when peers have news: also those that began before.
-void EpollSet::admit_wakers() {
-  if (watched_) return;
-  add_wakers(kernel_fd_, wakers_epoch_);
+int EpollSet::admit_wakers() {
+  if (watched_) return 0;
+  if (int error = add_wakers(kernel_fd_, wakers_epoch_); error != 0) return error;
   if (!__libc_single_threaded) ring_own_bell();
+  return 0;
 }
 
 void EpollSet::forget_all() {
@@ -283,7 +296,8 @@ int EpollSet::drop_wakers(epoll_event* events, int n) const {
 
 int EpollSet::kernel_events(epoll_event* events, int max) {
   int n = kernel::epoll_wait_now(kernel_fd_, events, max);
-  return n <= 0 ? n : drop_wakers(events, n);
+  if (n < 0) return errno == EINTR ? 0 : -errno;
+  return drop_wakers(events, n);
 }
 
 // The first `kernels` of `n` events came from the kernel. A listener with connections of both
@@ -357,7 +371,6 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
 int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen) {
   long n = 0;
   if (deadline.passed()) return kernel_count_.load(std::memory_order_relaxed) > 0 ? kernel_events(events, max) : 0;  // a hint
-  peers.enter();
   uint32_t at;
   {
     Guard guard(control_lock);
@@ -378,12 +391,11 @@ int EpollSet::sleep(epoll_event* events, int max, const Deadline& deadline, cons
     n = sleep_in_poll(p, 1, until, mask, seen);
     if (n >= 0) n = kernel_events(events, max);
   } else if (!news) {
-    add_wakers(kernel_fd_, wakers_epoch_);
+    if (add_wakers(kernel_fd_, wakers_epoch_) != 0) until = no_bell_to_hear(until);
     n = kernel_wait(events, max, until, mask, seen);
   }
   waiters_.fetch_sub(1, std::memory_order_acq_rel);
   peers.end_sleep(at);
-  peers.leave();
   return int(n);
 }
 

@@ -55,7 +55,7 @@ class EpollSet : public File {
   int collect(epoll_event* events, int max);
   int kernel_events(epoll_event* events, int max);
   int kernel_wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);
-  void admit_wakers();
+  [[nodiscard]] int admit_wakers();
   void renew_interest();
   int merge(epoll_event* events, int kernels, int n) const;
   int sleep(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask, uint32_t seen);

@@ -178,6 +178,8 @@ ssize_t TcpSocket::send_record(const iovec* iov, int count, int flags, const msg
     look_behind();
     if (n != -EAGAIN && n != -EBUSY) return n;
     if (!wait) {
+      Looking looking;
+      if (state != TcpState::kConnected) return kNowTheKernels;
       // As for a stream: whoever waits for an edge is told when there is space again.
       mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
       sleep_wake_fence();

@@ -5,6 +5,7 @@
 #include "preload/files/own_pipe.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/kernel.h"
+#include "preload/peers.h"
 #include "shm/records.h"
 #include "shm/wake.h"
 
@@ -71,6 +72,8 @@ ssize_t TcpSocket::send_file_in_records(int from, off_t* offset, size_t n) {
 // There is no space for a record: waits for it, or says -EAGAIN to who does not wait.
 int TcpSocket::wait_or_leave(const Deadline& deadline, uint32_t seen_unrestarted, size_t bytes) {
   if (!nonblocking) return wait_for_space(deadline, seen_unrestarted, &bytes);
+  Looking looking;
+  if (state != TcpState::kConnected) return -EAGAIN;  // the next call is the kernel's
   mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // as in send_record()
   sleep_wake_fence();
   return record_fits(bytes) ? 0 : -EAGAIN;

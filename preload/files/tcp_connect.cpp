@@ -316,6 +316,26 @@ void TcpSocket::on_peer_gone(DomainId who) {
   announce();
 }
 
+void TcpSocket::on_unmet(bool unseen) {
+  if (state != TcpState::kConnected || dead) return;
+  attach();
+  uint32_t said = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
+  if (!unseen || !initiator || shared || left_behind || (said & kAccepted) != 0) {
+    abandon(kReset | kClosed);
+    if (closed) (void)wind_up();
+    else wake_own_threads(), announce();
+    return;
+  }
+  orphaned = true;
+  if (closed) {
+    (void)wind_up();
+    return;
+  }
+  wake_own_threads();
+  redirect(false, false);
+  announce();
+}
+
 // ---- sent elsewhere -----------------------------------------------------------------------
 
 void TcpSocket::redirect(bool sending, bool receiving) {
@@ -550,6 +570,7 @@ bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadli
   for (uint64_t at = 0; at < n;) {
     ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
     if (k > 0) at += uint64_t(k);
+    else if (k < 0 && errno == EINTR) continue;
     else if (k == 0 || errno != EAGAIN || !wait_writable(fd, deadline)) return false;
   }
   return true;

@@ -208,9 +208,12 @@ bool TcpSocket::was_accepted() const {
 
 template <class Ready>
 int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& deadline,
-                                uint32_t seen_unrestarted, uint32_t seen, Ready&& ready) {
+                                uint32_t seen_unrestarted, uint32_t seen, Ready&& ready_connected) {
+  Looking looking;
+  // The kernel's by now: its slots may be gone.
+  auto ready = [&] { return state != TcpState::kConnected || ready_connected(); };
   auto news = [&] { return ready() || coordinator.has_packets() || peers.is_unfinished(); };
-  if (!Spinner::until(news, peer_cpu())) {
+  if (state == TcpState::kConnected && !Spinner::until(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
     Slot* peer = theirs;
     if (peer == nullptr || !pair->peer_attached() || !was_accepted() || is_left_behind_by_peer() || followed) {
@@ -218,7 +221,6 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       // it is for one that is being passed: its end may depend on the coordinator's.
       pollfd p[1];
       if ((wants & kWantsSpace) != 0) mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
-      peers.enter();
       peers.begin_sleep();
       sleep_wake_fence();
       Deadline until = deadline;
@@ -228,9 +230,11 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
         attach();
         until = deadline.or_earlier(preload::waiting.look(0));
       }
-      if (!news()) (void)sleep_in_poll(p, 0, until, nullptr, seen);
+      bool any = news();
+      looking.pause();
+      if (!any) (void)sleep_in_poll(p, 0, until, nullptr, seen);
+      looking.resume();
       peers.end_sleep();
-      peers.leave();
     } else {
       Slot* own = mine;
       waiting.fetch_add(1, std::memory_order_relaxed);     // ordered by the fence
@@ -245,9 +249,12 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
         until = deadline.or_earlier(preload::waiting.look(0));
       }
       // Either side may have moved meanwhile: then look for it first.
-      bool moved = is_left_behind_by_peer() || theirs != peer || mine != own;
-      if (!news() && !moved) (void)wait_on_words({peer->doorbell, value}, {own_doorbell, own_value}, until, seen);
-      if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared) {
+      bool sleeps = state == TcpState::kConnected && theirs == peer && mine == own && !is_left_behind_by_peer() && !news();
+      looking.pause();
+      if (sleeps) (void)wait_on_words({peer->doorbell, value}, {own_doorbell, own_value}, until, seen);
+      looking.resume();
+      bool here = state == TcpState::kConnected && theirs == peer && mine == own;  // else those slots are nobody's
+      if (waiting.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared && here) {
         own->wants.fetch_and(~wants, std::memory_order_acq_rel);
         if (waiting.load(std::memory_order_acquire) != 0) {  // somebody came in between
           own->wants.fetch_or(wants, std::memory_order_acq_rel);
@@ -256,12 +263,16 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
       }
     }
   }
-  if (coordinator.has_packets() || theirs == nullptr || is_left_behind_by_peer() || !coordinator.connected() ||
-      peers.is_unfinished()) {
-    Guard guard(control_lock);
-    if (!ready() && coordinator.is_called()) coordinator.try_again();
-    peers.drain();
-    attach();
+  if (state == TcpState::kConnected && (coordinator.has_packets() || theirs == nullptr || is_left_behind_by_peer() ||
+                                        !coordinator.connected() || peers.is_unfinished() || peers.is_unswept())) {
+    looking.pause();  // or nobody could sweep
+    {
+      Guard guard(control_lock);
+      if (!ready() && coordinator.is_called()) coordinator.try_again();
+      peers.drain();
+      attach();
+    }
+    looking.resume();
   }
   bool interrupted = signal_counts.unrestarted != seen_unrestarted ||
                      (!deadline.is_never() && signal_counts.any != seen);
@@ -282,7 +293,8 @@ int TcpSocket::wait_for_input(const Deadline& deadline, uint32_t seen) {
   };
   int r = wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, signal_counts.unrestarted, seen, ready);
   // No handler lets poll(2) go on.
-  return signal_counts.any != seen && !ready() ? -EINTR : r;
+  Looking looking;
+  return signal_counts.any != seen && state == TcpState::kConnected && !ready() ? -EINTR : r;
 }
 
 int TcpSocket::wait_for_space(const Deadline& deadline, uint32_t seen_unrestarted, const size_t* record) {
@@ -499,6 +511,8 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
     look_behind();
     if (done == total) return ssize_t(done);
     if (!wait) {
+      Looking looking;
+      if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       // Whoever waits for an edge is told when there is space again; perhaps there is by now.
       mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // ordered by the fence
       sleep_wake_fence();
@@ -641,6 +655,8 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
     if (offset != nullptr) *offset += k;
     if (!full) continue;
     if (nonblocking) {
+      Looking looking;
+      if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // as in send()
       sleep_wake_fence();
       if (writable()) continue;

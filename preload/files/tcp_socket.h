@@ -101,6 +101,8 @@ class TcpSocket : public File {
   void attach();             // finds the peer's slot once it exists
   void on_news();            // the peer pushed this connection
   void on_peer_gone(shm::DomainId who);  // that domain died, whatever it has to do with us
+  // A peer that lives: `unseen` if it does not see what is in this pair, else we do not see what is in its.
+  void on_unmet(bool unseen);
   // The acceptor never took it: connect elsewhere. The flags: which locks the caller holds.
   void redirect(bool sending, bool receiving);
   bool is_unaccepted();      // ours, and still to be accepted; and it could be made elsewhere

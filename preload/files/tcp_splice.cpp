@@ -4,6 +4,7 @@
 #include "preload/direction_lock.h"
 #include "preload/files/own_pipe.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/peers.h"
 
 namespace sluice::preload {
 
@@ -79,6 +80,8 @@ ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
     if (k > 0) continue;
     if (k == 0 || k != -EAGAIN || (!full && done > 0)) return done > 0 ? ssize_t(done) : k;
     if (full && nonblocking) {
+      Looking looking;
+      if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : -EAGAIN;  // the next call is the kernel's
       mine->wants.fetch_or(kWantsSpaceEvent, std::memory_order_relaxed);  // as in send()
       sleep_wake_fence();
       if (writable()) continue;
