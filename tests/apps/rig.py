@@ -224,17 +224,18 @@ class Rig:
             file.write(RULED)
         return [f"--policy={path}"]
 
-    def start_coordinator(self, *options):
+    def start_coordinator(self, *options, under=()):
+        """`under`: a command that runs it and is told things line by line, its only child."""
         self.coordinator = self._start(
-            [self.build.sluiced, "--foreground", f"--dir={self.run_dir}",
-             f"--queues={self.options.queues}", *(options or self.policy())], False, False, "sluiced")
+            [*under, self.build.sluiced, "--foreground", f"--dir={self.run_dir}",
+             f"--queues={self.options.queues}", *(options or self.policy())], False, bool(under), "sluiced")
 
         def answers():
             check(self.coordinator.running(), f"sluiced ended: {self.coordinator.log()}")
             command = [self.build.sluice, "status", "--json", f"--dir={self.run_dir}"]
             answer = subprocess.run(command, capture_output=True, timeout=10)
-            return (answer.returncode == 0 and
-                    json.loads(answer.stdout)["pid"] == self.coordinator.pid)
+            pids = children_of(self.coordinator.pid) if under else [self.coordinator.pid]
+            return answer.returncode == 0 and json.loads(answer.stdout)["pid"] in pids
         wait_until(answers, "sluiced answers")
 
     def command(self, *arguments):
@@ -377,8 +378,9 @@ def expire(number, frame):
     raise Failure("the watchdog: the test takes too long")
 
 
-def run(test, seconds):
-    """Runs `test(rig)` and exits; `seconds` is how long it may take."""
+def run(test, seconds, options=None):
+    """Runs `test(rig)` and exits; `seconds` is how long it may take. `options`: adds some to a parser."""
+    add_options = options
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("build", help="the build directory")
     parser.add_argument("--native", action="store_true", help="without Sluice: is the test right?")
@@ -386,6 +388,8 @@ def run(test, seconds):
     parser.add_argument("--ruled", action="store_true", help="under a policy that refuses nothing of what a test does")
     parser.add_argument("--unix", action="store_true", help="sockets of AF_UNIX where there is a choice")
     parser.add_argument("--seed", type=int, default=1)
+    if add_options:
+        add_options(parser)
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
