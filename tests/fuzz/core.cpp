@@ -107,7 +107,7 @@ class Core {
     // Somebody else's id only to whom it was kept for.
     FUZZ_CHECK(!taken || d != wanted || expected == who.pid);
     FUZZ_CHECK(taken || d != wanted || !was_anothers || d == next);
-    if (d == next) turn_ = d + 1;
+    if (d != wanted || was_anothers) turn_ = d + 1;  // else it was given as asked for
     FUZZ_CHECK(w_.core().domain(d).identity.uid == who.uid && w_.core().domain(d).identity.pid == who.pid);
     keep(d);
   }
