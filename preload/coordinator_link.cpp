@@ -15,6 +15,7 @@
 #include "preload/namespaces.h"
 #include "preload/peers.h"
 #include "preload/sleep.h"
+#include "shm/bell.h"
 #include "shm/death_point.h"
 #include "shm/wake.h"
 

@@ -65,7 +65,7 @@ def no_descriptors(rig):
 
 def a_call_fails(rig, inject, call, error):
     """The 1st, 2nd, ... call of that kind from when a newcomer comes."""
-    rig.start_coordinator([inject, f"--call={call}", f"--error={getattr(errno, error)}", "--control", "--"])
+    rig.start_coordinator(under=[inject, f"--call={call}", f"--error={getattr(errno, error)}", "--control", "--"])
     company = Company(rig)
     hit = 0
     for nth in range(1, MOST_FAILURES + 1):

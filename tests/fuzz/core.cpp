@@ -71,6 +71,7 @@ class Core {
   }
   void forget(DomainId d) {
     std::erase_if(w_.granted, [d](auto& g) { return g.first == d; });
+    std::erase_if(w_.choices, [d](auto& g) { return g.first == d; });
     std::erase_if(w_.lines, [d](auto& l) { return l.first == d; });
     std::erase_if(w_.lent, [d](auto& l) { return l.second == d; });
   }
@@ -187,7 +188,7 @@ class Core {
   Message some_message(Input& in) {
     Message m{};
     uint8_t type = in.byte();
-    m.type = uint16_t(type < 250 ? 1 + type % shm::kWho : in.word(2));
+    m.type = uint16_t(type < 250 ? 1 + type % shm::kCannotMeet : in.word(2));
     m.id = 1 + in.byte();
     AddressWords a = words_of(address(in));
     uint64_t l = some_listener(in);
@@ -203,6 +204,7 @@ class Core {
         if (m.words[2] == 0) m.words[0] = key_words(in).first, m.words[1] = key_words(in).second;
         m.words[3] = in.byte() % 3;
         m.words[4] = in.flip() ? both(uint32_t(l), someone(in)) : 0;
+        m.words[5] = in.byte() % 4;
         break;
       }
       case shm::kWho: {
@@ -210,6 +212,13 @@ class Core {
         m.words[1] = tickets_.empty() || in.byte() % 8 == 0 ? in.lie(uint64_t{100} << 32) : tickets_[in.byte() % tickets_.size()].number;
         break;
       }
+      case shm::kMay:
+        m.words[0] = someone(in);
+        m.words[1] = l;
+        break;
+      case shm::kCannotMeet:
+        m.words[0] = both(someone(in), in.byte());
+        break;
       case shm::kMove:
         m.words[0] = both(uint32_t(l), someone(in));
         m.words[1] = a.first, m.words[2] = a.second;
@@ -260,6 +269,14 @@ class Core {
       FUZZ_CHECK(listener->match(address_of(r.words[2], r.words[3])) != 0);
       if (listener->is_name()) FUZZ_CHECK(is_admitted(from, l));
       if (high(r.words[1]) == 1) w_.granted.insert({from, l});
+      if (high(r.words[1]) > 1) {
+        FUZZ_CHECK(high(r.words[1]) <= shm::kMostChoices);
+        Address at = address_of(r.words[2], r.words[3]);
+        w_.for_each_listener([&](const Listener& other) {
+          if (other.netns == me.netns && other.chain() == listener->chain() && other.match(at) == listener->match(at))
+            w_.choices.insert({from, other.id});
+        });
+      }
     }
     if (m.type == shm::kLeasePorts) {
       uint32_t first = low(r.words[0]), count = high(r.words[0]);

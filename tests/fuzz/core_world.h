@@ -40,6 +40,7 @@ class CoreWorld : public monitor::core::Actions {
     core_->add_port_range(60000, 60127);
     replies.clear();
     granted.clear();
+    choices.clear();
     neighbours.clear();
     lines.clear();
     lent.clear();
@@ -57,7 +58,10 @@ class CoreWorld : public monitor::core::Actions {
 
   // ---- what the core does, and whether it may
   void reply(DomainId to, const Message& m) override { replies.emplace_back(to, m); }
-  void revoke(DomainId to, ListenerId l) override { FUZZ_CHECK(granted.erase({to, l}) == 1); }
+  void revoke(DomainId to, ListenerId l) override { FUZZ_CHECK(granted.erase({to, l}) == 1 || choices.erase({to, l}) == 1); }
+  void unmet(DomainId to, DomainId peer, uint32_t) override {
+    FUZZ_CHECK(to != peer && core_->domain(to).presence == Presence::kPresent && neighbours.contains(edge(to, peer)));
+  }
   void gone(DomainId to, DomainId dead) override {
     FUZZ_CHECK(to != dead);
     if (dead != dying) return FUZZ_CHECK(may_announce == std::pair(to, dead));  // what was announced cannot be
@@ -87,12 +91,20 @@ class CoreWorld : public monitor::core::Actions {
     return asleep.first == d && (asleep.second == 0 || asleep.second == l) ? 1 : 0;
   }
   bool may_listen(DomainId, const Address&, uint16_t) override { return policy_allows; }
+  std::string_view program_of(DomainId) override { return "/usr/bin/program"; }
+  std::string_view name_of(ListenerId) override { return "/run/name"; }
+  uint64_t connections_of(uint32_t) override { return 0; }
+  uint64_t memory_of(uint32_t) override { return 0; }
 
   // ---- whether what it remembers is what there is
   bool is_member(DomainId d, ListenerId l) {
     bool found = false;
     core_->for_each_listener_of(d, [&](const Listener& listener, auto) { found |= listener.id == l; });
     return found;
+  }
+  template <class F>
+  void for_each_listener(F&& f) {
+    for (DomainId d : alive) core_->for_each_listener_of(d, [&](const Listener& l, auto) { f(l); });
   }
   const Listener* listener(ListenerId id) {
     const Listener* found = nullptr;
@@ -134,7 +146,7 @@ class CoreWorld : public monitor::core::Actions {
   static std::pair<DomainId, DomainId> edge(DomainId a, DomainId b) { return {a < b ? a : b, a < b ? b : a}; }
 
   std::vector<std::pair<DomainId, Message>> replies;
-  std::set<std::pair<DomainId, ListenerId>> granted, lines;
+  std::set<std::pair<DomainId, ListenerId>> granted, choices, lines;  // choices: listeners among which a client may choose
   std::set<std::pair<DomainId, DomainId>> neighbours;
   std::map<uint16_t, DomainId> lent;
   std::set<DomainId> alive, ever_alive;

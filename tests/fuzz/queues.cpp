@@ -16,7 +16,6 @@ class Queues {
     for (GuardedMemory* m : {&hostile_, &honest_, &replies_, &queue_}) m->clear();
     uint64_t position = in.flip() ? 0 : in.lie(kMessages);
     reply().requests_head.store(position, std::memory_order_relaxed);
-    hostile().requests.tail.store(position, std::memory_order_relaxed);
     divided_ = MessageConsumer(&hostile().requests, &reply().requests_head);
     shared_ = SharedConsumer(&queue_.as<SharedQueueRegion>());
     // The honest client's own ring has a consumer that is the hostile one's to lie for, in one case of two.
@@ -30,7 +29,10 @@ class Queues {
     MessageEntries& r = hostile().requests;
     uint64_t next = q.head.load(std::memory_order_relaxed);
     switch (in.byte() % 9) {
-      case 0: return r.tail.store(in.lie(reply().requests_head.load(std::memory_order_relaxed)), std::memory_order_release);
+      case 0: {  // what the next entry says of itself
+        uint64_t at = reply().requests_head.load(std::memory_order_relaxed) + in.byte() % 4;
+        return r.entries[at % kMessages].first.store(in.flip() ? lap_mark(at) | in.word(2) : in.lie(lap_mark(at)), std::memory_order_release);
+      }
       case 1: return write(&r.entries[in.byte() % kMessages], in);
       case 2: return q.tail.store(in.lie(next), std::memory_order_release);
       case 3: return q.head.store(in.lie(next), std::memory_order_release);
@@ -76,7 +78,8 @@ class Queues {
   }
 
  private:
-  static void write(Message* to, Input& in) {
+  template <class M>
+  static void write(M* to, Input& in) {
     auto* words = reinterpret_cast<uint64_t*>(to);
     __atomic_store_n(&words[in.byte() % 8], in.word(), __ATOMIC_RELAXED);
   }

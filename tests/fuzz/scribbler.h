@@ -98,7 +98,7 @@ class Scribbler {
       case 3: return lie(r.accepting);
       case 4: return lie(r.waiters);
       case 5: return lie(r.counters[below(shm::kCounters)]);
-      case 6: return lie(r.requests.tail);
+      case 6: return lie(r.requests.entries[below(shm::kMessages)].first);
       default: return lie(reinterpret_cast<uint64_t*>(&r.requests.entries[below(shm::kMessages)])[below(8)]);
     }
   }

