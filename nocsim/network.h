@@ -88,6 +88,7 @@ class Network {
   void raise_wall(Node node, int port);
   // Those that are stuck there go on.
   void lower_wall(Node node, int port);
+  bool has_faults() const { return !faults_.empty(); }
   std::vector<WallFault> take_faults() { return std::exchange(faults_, {}); }
   // From now on (or no longer), packets that are stuck at walls of that node are discarded, one flit
   // of each VC in a cycle.
@@ -100,6 +101,8 @@ class Network {
   uint64_t flits_at(Node node) const;
   uint64_t hops() const { return hops_; }
   Cycle last_move() const { return last_move_; }
+  // What has left something arrives within so many cycles.
+  Cycle longest_delay() const { return wheel_mask_ + 1; }
   // Flits that left the node through that port, since reset_link_counts().
   uint64_t link_count(Node node, int port) const { return link_counts_[node * kPorts + port]; }
   void reset_link_counts();
