@@ -13,7 +13,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"sweep", "latency, throughput and link use over injection rates", sweep_command},
     {"zeroload", "the latency of every pair when nothing is in the way", zeroload_command},
-    //{"request", "one request from a tile to another and back, word by word", request_command},
+    {"request", "one request from a tile to another and back, word by word", request_command},
     {"bench", "how fast this program simulates", bench_command},
     {"profiles", "the profiles' constants and where they come from", profiles_command},
 };
