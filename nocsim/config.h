@@ -23,8 +23,9 @@ struct Config {
   int height = 8;
   Order order = Order::kXY;
   int vcs = 2;
-  int depth = 16;        // of each input VC
-  int router_stages = 3; // 1: all in one; 2: VC allocation, the rest; 3: VC, switch, traversal; more: routing before
+  int depth = 16;         // of each input VC
+  int router_stages = 3;  // 1: all in one; 2: VC allocation, the rest; 3: VC, switch, traversal;
+                          // more: routing before
   int link_delay = 1;
   int turn_delay = 0;    // added where a packet goes from one dimension to the other
   int credit_delay = 0;  // added to the way back of a credit
@@ -35,11 +36,13 @@ struct Config {
   // The endpoint of a tile.
   int queues = 4;
   int queue_words = 118;
-  bool queues_share = true; // queue_words is for all of them together, not for each
-  int stall_timeout = 10000; // after which a flit that has not moved is reported
+  bool queues_share = true;   // queue_words is for all of them together, not for each
+  int stall_timeout = 10000;  // after which a flit that has not moved is reported
 
   int nodes() const { return width * height; }
-  Place place_of(Node n) const { return {static_cast<int>(n) % width, static_cast<int>(n) / width}; }
+  Place place_of(Node n) const {
+    return {static_cast<int>(n) % width, static_cast<int>(n) / width};
+  }
   Node node_at(Place p) const { return static_cast<Node>(p.y * width + p.x); }
   bool holds(Place p) const { return p.x >= 0 && p.y >= 0 && p.x < width && p.y < height; }
 
@@ -62,7 +65,7 @@ std::string complaint_about(const Config& config);
 struct Origin {
   std::string_view name;
   std::string_view value;
-  std::string_view source; // "assumed: why" where there is none
+  std::string_view source;  // "assumed: why" where there is none
 };
 
 struct Profile {
@@ -77,9 +80,9 @@ struct Profile {
 const Profile* find_profile(std::string_view name);
 std::span<const Profile> all_profiles();
 
-// Cycles from the creation of a packet of `flits` to the arrival of its last flit when nothing is in
-// its way: H(R + D) + T + L - 1, where H routers of R stages and links of D cycles are on the way,
-// and T cycles are lost where it turns.
+// Cycles from the creation of a packet of `flits` to the arrival of its last flit when nothing is
+// in its way: H(R + D) + T + L - 1, where H routers of R stages and links of D cycles are on the
+// way, and T cycles are lost where it turns.
 Cycle zero_load_latency(const Config& config, Node from, Node to, int flits);
 int routers_between(const Config& config, Node from, Node to);
 

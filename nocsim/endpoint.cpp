@@ -12,8 +12,10 @@ int Endpoint::run(Network& network, Node node) {
     const PacketId packet = network.arrival(node, vc).packet();
     queue_ = network.packets()[packet].queue;
     const bool alone = network.take(node, vc).is_tail();
-    if (alone) network.packets().destroy(packet);
-    else vc_ = vc;
+    if (alone)
+      network.packets().destroy(packet);
+    else
+      vc_ = vc;
     last_vc_ = vc;
     return -1;
   }

@@ -1,7 +1,8 @@
-// What a tile has between its switch and its core: a demultiplexer that removes headers, and queues of words.
+// What a tile has between its switch and its core: a demultiplexer that removes headers, and queues
+// of words.
 //
-// One flit in a cycle goes from the switch to the queues. A queue without room blocks the demultiplexer, so
-// also words for other queues, then the FIFO before it, then the mesh.
+// One flit in a cycle goes from the switch to the queues. A queue without room blocks the
+// demultiplexer, so also words for other queues, then the FIFO before it, then the mesh.
 #pragma once
 
 #include <deque>
@@ -40,7 +41,7 @@ class Endpoint {
   bool shared_;
   size_t words_ = 0;
   size_t most_words_ = 0;
-  int vc_ = -1;       // of the packet that is arriving
+  int vc_ = -1;  // of the packet that is arriving
   int last_vc_ = 0;
   int queue_ = 0;
 };

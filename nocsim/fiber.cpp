@@ -9,7 +9,8 @@
 #include <new>
 #include <utility>
 
-#if !defined(__x86_64__)
+// NOCSIM_UCONTEXT: the portable switch also where there is a faster one, to test it.
+#if !defined(__x86_64__) || defined(NOCSIM_UCONTEXT)
 #include <ucontext.h>
 #endif
 
@@ -26,7 +27,9 @@ thread_local Fiber* starting = nullptr;
 void announce_switch(void** keep, const void* bottom, size_t size) {
   __sanitizer_start_switch_fiber(keep, bottom, size);
 }
-void switched(void* kept, const void** bottom, size_t* size) { __sanitizer_finish_switch_fiber(kept, bottom, size); }
+void switched(void* kept, const void** bottom, size_t* size) {
+  __sanitizer_finish_switch_fiber(kept, bottom, size);
+}
 #else
 void announce_switch(void**, const void*, size_t) {}
 void switched(void*, const void**, size_t*) {}
@@ -36,10 +39,10 @@ void switched(void*, const void**, size_t*) {}
 
 // ---- the switch -------------------------------------------------------------------------
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(NOCSIM_UCONTEXT)
 
-// Leaves the registers that a called function has to preserve on the stack, stores the stack's position in
-// *from and goes on where `to` was left (System V ABI, AMD64 supplement, 3.2.1).
+// Leaves the registers that a called function has to preserve on the stack, stores the stack's
+// position in *from and goes on where `to` was left (System V ABI, AMD64 supplement, 3.2.1).
 extern "C" void nocsim_switch_stack(void** from, void* to);
 asm(R"(
 .pushsection .text
@@ -110,7 +113,8 @@ void switch_stack(void** from, void* to) {
 Fiber::Fiber(size_t stack_bytes, std::function<void()> body) : body_(std::move(body)) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   memory_bytes_ = (stack_bytes + page - 1) / page * page + page;
-  void* memory = mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   memory_ = static_cast<char*>(memory);
   if (mprotect(memory_, page, PROT_NONE) != 0) {

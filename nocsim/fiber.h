@@ -1,8 +1,8 @@
 // A program on a stack of its own, that runs when it is resumed and stops where it suspends itself.
 //
-// The stack has a guard page below it. What the program throws ends it and is kept. A program that is to
-// end early is cancelled: what it waits for throws Cancelled, so that its destructors run. All fibers
-// of one thread stay in it.
+// The stack has a guard page below it. What the program throws ends it and is kept. A program that
+// is to end early is cancelled: what it waits for throws Cancelled, so that its destructors run.
+// All fibers of one thread stay in it.
 #pragma once
 
 #include <cstddef>
@@ -47,8 +47,8 @@ class Fiber {
   std::function<void()> body_;
   char* memory_ = nullptr;
   size_t memory_bytes_ = 0;
-  void* stack_ = nullptr;         // where it goes on
-  void* callers_stack_ = nullptr; // where resume() goes on
+  void* stack_ = nullptr;          // where it goes on
+  void* callers_stack_ = nullptr;  // where resume() goes on
   HandledExceptions exceptions_;
   std::exception_ptr failure_;
   bool started_ = false;

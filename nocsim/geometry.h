@@ -37,9 +37,7 @@ struct Rectangle {
   int width = 0;
   int height = 0;
 
-  bool holds(Place p) const {
-    return p.x >= x && p.y >= y && p.x < x + width && p.y < y + height;
-  }
+  bool holds(Place p) const { return p.x >= x && p.y >= y && p.x < x + width && p.y < y + height; }
   bool overlaps(const Rectangle& other) const {
     return x < other.x + other.width && other.x < x + width && y < other.y + other.height &&
            other.y < y + height;
@@ -48,11 +46,16 @@ struct Rectangle {
 
 constexpr Place step_from(Place p, int port) {
   switch (port) {
-    case kNorth: return {p.x, p.y - 1};
-    case kEast: return {p.x + 1, p.y};
-    case kSouth: return {p.x, p.y + 1};
-    case kWest: return {p.x - 1, p.y};
-    default: return p;
+    case kNorth:
+      return {p.x, p.y - 1};
+    case kEast:
+      return {p.x + 1, p.y};
+    case kSouth:
+      return {p.x, p.y + 1};
+    case kWest:
+      return {p.x - 1, p.y};
+    default:
+      return p;
   }
 }
 

@@ -7,10 +7,12 @@ namespace nocsim {
 
 HardwallId Mesh::create_hardwall(const Rectangle& r) {
   const Config& c = config();
-  if (r.width < 1 || r.height < 1 || !c.holds({r.x, r.y}) || !c.holds({r.x + r.width - 1, r.y + r.height - 1}))
+  if (r.width < 1 || r.height < 1 || !c.holds({r.x, r.y}) ||
+      !c.holds({r.x + r.width - 1, r.y + r.height - 1}))
     throw std::invalid_argument("the hardwall does not lie in the mesh");
   for (const Hardwall& other : hardwalls_)
-    if (other.exists && other.rectangle.overlaps(r)) throw std::invalid_argument("hardwalls may not overlap");
+    if (other.exists && other.rectangle.overlaps(r))
+      throw std::invalid_argument("hardwalls may not overlap");
 
   Hardwall wall{.rectangle = r};
   for (int y = r.y; y < r.y + r.height; ++y)
@@ -31,16 +33,19 @@ HardwallId Mesh::create_hardwall(const Rectangle& r) {
 
 std::optional<HardwallId> Mesh::hardwall_of(Node node) const {
   for (size_t i = 0; i < hardwalls_.size(); ++i)
-    if (hardwalls_[i].exists && hardwalls_[i].rectangle.holds(config().place_of(node))) return static_cast<HardwallId>(i);
+    if (hardwalls_[i].exists && hardwalls_[i].rectangle.holds(config().place_of(node)))
+      return static_cast<HardwallId>(i);
   return std::nullopt;
 }
 
-// The rectangle that the packet is in answers for it; if it is in none, the one that it wants to enter hears of it.
+// The rectangle that the packet is in answers for it; if it is in none, the one that it wants to
+// enter hears of it.
 void Mesh::deliver_faults() {
   if (!network_.has_faults()) return;
   for (const WallFault& fault : network_.take_faults()) {
     std::optional<HardwallId> id = hardwall_of(fault.node);
-    if (!id) id = hardwall_of(config().node_at(step_from(config().place_of(fault.node), fault.port)));
+    if (!id)
+      id = hardwall_of(config().node_at(step_from(config().place_of(fault.node), fault.port)));
     if (!id) continue;
     hardwalls_[*id].faults.push_back(fault);
     for (Node member : hardwalls_[*id].members) {
@@ -66,7 +71,9 @@ void Mesh::drain_members() {
 bool Mesh::is_empty(const Hardwall& wall) const {
   for (Node member : wall.members) {
     const Endpoint& endpoint = tiles_[member].endpoint;
-    if (tiles_[member].tile->words_left_ || endpoint.words() || endpoint.is_open() || network_.flits_at(member)) return false;
+    if (tiles_[member].tile->words_left_ || endpoint.words() || endpoint.is_open() ||
+        network_.flits_at(member))
+      return false;
   }
   return true;
 }

@@ -19,7 +19,9 @@ class Latencies {
   uint64_t count() const { return count_; }
   uint64_t sum() const { return sum_; }
   uint64_t most() const { return most_; }
-  double mean() const { return count_ ? static_cast<double>(sum_) / static_cast<double>(count_) : 0; }
+  double mean() const {
+    return count_ ? static_cast<double>(sum_) / static_cast<double>(count_) : 0;
+  }
   // The least latency that `percent` of all do not exceed.
   uint64_t quantile(uint64_t percent) const {
     const uint64_t wanted = (count_ * percent + 99) / 100;

@@ -1,15 +1,17 @@
 // What loads and stores cost, in a model as simple as it can honestly be.
 //
-// Memory is lines of 64 bytes. Each tile has an L1 and an L2, direct-mapped, write-back; a line knows who
-// wrote it last, and a version that every store by somebody new, or after somebody else has read it, raises.
-// A copy is good while it has the line's version. A load costs L1 or L2 if there is a good copy; else a
-// remote access if another tile has ever touched the line, else one to memory. A store costs L1 if this tile
-// wrote last and nobody has read since; else what a load would cost with the copies of others gone.
+// Memory is lines of 64 bytes. Each tile has an L1 and an L2, direct-mapped, write-back; a line
+// knows who wrote it last, and a version that every store by somebody new, or after somebody else
+// has read it, raises. A copy is good while it has the line's version. A load costs L1 or L2 if
+// there is a good copy; else a remote access if another tile has ever touched the line, else one to
+// memory. A store costs L1 if this tile wrote last and nobody has read since; else what a load
+// would cost with the copies of others gone.
 //
-// Lines are numbered in the order in which they are first touched, so the figures do not depend on where the
-// host puts things (beyond how they lie in lines: align what you share). Values are the host's own memory:
-// every store is seen at once, so programs run under a stronger order than the hardware's. A missing fence is
-// counted (Tile::Counts), not felt. Not modelled: associativity, the home tile's distance, bandwidth.
+// Lines are numbered in the order in which they are first touched, so the figures do not depend on
+// where the host puts things (beyond how they lie in lines: align what you share). Values are the
+// host's own memory: every store is seen at once, so programs run under a stronger order than the
+// hardware's. A missing fence is counted (Tile::Counts), not felt. Not modelled: associativity, the
+// home tile's distance, bandwidth.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +24,7 @@
 namespace nocsim {
 
 struct MemoryCosts {
-  int l1 = 2;       // load to use; GCC's model of the TILE-Gx has these four
+  int l1 = 2;  // load to use; GCC's model of the TILE-Gx has these four
   int l2 = 11;
   int remote = 50;
   int memory = 80;
@@ -45,7 +47,7 @@ class MemoryModel {
   static constexpr Node kNobody = ~Node{0};
   struct Line {
     Node writer = kNobody;
-    Node reader = kNobody;     // the one that read the version first
+    Node reader = kNobody;  // the one that read the version first
     bool many_readers = false;
     bool touched = false;
     uint32_t version = 0;

@@ -7,7 +7,8 @@ namespace nocsim {
 namespace {
 
 Config checked(const Config& config) {
-  if (const std::string complaint = complaint_about(config); !complaint.empty()) throw std::invalid_argument(complaint);
+  if (const std::string complaint = complaint_about(config); !complaint.empty())
+    throw std::invalid_argument(complaint);
   return config;
 }
 
@@ -24,7 +25,9 @@ bool is_hardwall_fault(const std::exception_ptr& failure) {
 }  // namespace
 
 Mesh::Mesh(const Config& config, const ProgramCosts& costs)
-    : network_(checked(config), true), memory_(config.nodes(), costs.memory), stack_bytes_(costs.stack_bytes) {
+    : network_(checked(config), true),
+      memory_(config.nodes(), costs.memory),
+      stack_bytes_(costs.stack_bytes) {
   const auto nodes = static_cast<Node>(config.nodes());
   next_ = ready_ = senders_ = NodeSet(nodes);
   for (Node node = 0; node < nodes; ++node)
@@ -37,8 +40,10 @@ Mesh::~Mesh() {
 
 void Mesh::start(Node node, Program program, bool in_background) {
   Core& core = tiles_[node];
-  if (is_running(node)) throw std::logic_error("tile " + std::to_string(node) + " runs a program already");
-  core.fiber = std::make_unique<Fiber>(stack_bytes_, [program = std::move(program), tile = core.tile.get()] { program(*tile); });
+  if (is_running(node))
+    throw std::logic_error("tile " + std::to_string(node) + " runs a program already");
+  core.fiber = std::make_unique<Fiber>(
+      stack_bytes_, [program = std::move(program), tile = core.tile.get()] { program(*tile); });
   core.in_background = in_background;
   core.fault.reset();
   if (!in_background) ++in_foreground_;
@@ -58,8 +63,10 @@ void Mesh::stop(Node node) {
 
 void Mesh::wake_at(Cycle at, Node node) {
   tiles_[node].wakes = at;
-  if (at == network_.cycle() + 1) next_.add(node);
-  else alarms_.push({at, node});
+  if (at == network_.cycle() + 1)
+    next_.add(node);
+  else
+    alarms_.push({at, node});
 }
 
 void Mesh::resume(Node node) {
@@ -79,7 +86,8 @@ void Mesh::deliver(Node node) {
   const int queue = core.endpoint.run(network_, node);
   if (queue < 0) return;
   const Tile& tile = *core.tile;
-  if ((tile.waits_ == Tile::Waits::kToReceive || tile.waits_ == Tile::Waits::kForAny) && tile.queues_ & bit(queue))
+  if ((tile.waits_ == Tile::Waits::kToReceive || tile.waits_ == Tile::Waits::kForAny) &&
+      tile.queues_ & bit(queue))
     ready_.add(node);
 }
 
@@ -89,7 +97,8 @@ void Mesh::step() {
   network_.nodes_with_arrivals().for_each([&](Node node) { deliver(node); });
   next_.drain([&](Node node) { ready_.add(node); });
   for (; !alarms_.empty() && alarms_.top().at <= network_.cycle(); alarms_.pop())
-    if (const Alarm& alarm = alarms_.top(); tiles_[alarm.tile].wakes == alarm.at) ready_.add(alarm.tile);
+    if (const Alarm& alarm = alarms_.top(); tiles_[alarm.tile].wakes == alarm.at)
+      ready_.add(alarm.tile);
   senders_.for_each([&](Node node) {
     if (network_.vcs_with_room(node)) ready_.add(node);
   });
@@ -118,7 +127,8 @@ Outcome Mesh::run(Cycle cycles) {
       }
     }
     step();
-    if (watchdog_ && network_.cycle() % (watchdog_ / 4 + 1) == 0 && !network_.stalls(watchdog_).empty())
+    if (watchdog_ && network_.cycle() % (watchdog_ / 4 + 1) == 0 &&
+        !network_.stalls(watchdog_).empty())
       return stopped(Outcome::Kind::kStalled);
   }
 }
@@ -133,12 +143,19 @@ Outcome Mesh::stopped(Outcome::Kind kind) const {
     if (!is_running(node)) continue;
     const Tile& tile = *tiles_[node].tile;
     switch (tile.waits_) {
-      case Tile::Waits::kToSend: outcome.waiters.push_back({node, "waits to send", tile.since_}); break;
-      case Tile::Waits::kToReceive:
-        outcome.waiters.push_back({node, "waits for a word in queue " + std::to_string(lowest(tile.queues_)), tile.since_});
+      case Tile::Waits::kToSend:
+        outcome.waiters.push_back({node, "waits to send", tile.since_});
         break;
-      case Tile::Waits::kForAny: outcome.waiters.push_back({node, "waits for a word in any of its queues", tile.since_}); break;
-      default: break;
+      case Tile::Waits::kToReceive:
+        outcome.waiters.push_back(
+            {node, "waits for a word in queue " + std::to_string(lowest(tile.queues_)),
+             tile.since_});
+        break;
+      case Tile::Waits::kForAny:
+        outcome.waiters.push_back({node, "waits for a word in any of its queues", tile.since_});
+        break;
+      default:
+        break;
     }
   }
   return outcome;
@@ -146,12 +163,15 @@ Outcome Mesh::stopped(Outcome::Kind kind) const {
 
 std::string Outcome::describe() const {
   constexpr const char* kinds[] = {"finished", "deadlock", "stalled", "limit reached"};
-  std::string text = std::string(kinds[static_cast<int>(kind)]) + " in cycle " + std::to_string(cycle);
+  std::string text =
+      std::string(kinds[static_cast<int>(kind)]) + " in cycle " + std::to_string(cycle);
   for (const Waiter& waiter : waiters)
-    text += "\ntile " + std::to_string(waiter.tile) + " " + waiter.what + " since cycle " + std::to_string(waiter.since);
+    text += "\ntile " + std::to_string(waiter.tile) + " " + waiter.what + " since cycle " +
+            std::to_string(waiter.since);
   for (const Stall& stall : stalls)
     text += "\ntile " + std::to_string(stall.node) + ": a flit " +
-            (stall.port == kNodeSide ? std::string("that the endpoint does not take") : std::string("from ") + name_of(stall.port)) +
+            (stall.port == kNodeSide ? std::string("that the endpoint does not take")
+                                     : std::string("from ") + name_of(stall.port)) +
             " has not moved since cycle " + std::to_string(stall.since);
   return text;
 }

@@ -5,8 +5,9 @@
 //   mesh.start(35, [](nocsim::Tile& tile) { answer = tile.receive(0); });
 //   nocsim::Outcome outcome = mesh.run();
 //
-// All of it is one thread, and deterministic: in a cycle, tiles run in the order of their numbers, and
-// hear of each other a cycle later at the earliest (but for memory that they share, see memory_model.h).
+// All of it is one thread, and deterministic: in a cycle, tiles run in the order of their numbers,
+// and hear of each other a cycle later at the earliest (but for memory that they share, see
+// memory_model.h).
 //
 // Packets of a pair arrive in the order in which they were sent if there is one VC, as on the user
 // dynamic network; with more they may overtake each other.
@@ -87,28 +88,31 @@ class Mesh {
   const Endpoint& endpoint(Node node) const { return tiles_[node].endpoint; }
   Network& network() { return network_; }
 
-  // The tile begins this program in the next cycle of run(). `in_background`: run() does not wait for it.
+  // The tile begins this program in the next cycle of run(). `in_background`: run() does not wait
+  // for it.
   void start(Node node, Program program, bool in_background = false);
   bool is_running(Node node) const { return tiles_[node].fiber && !tiles_[node].fiber->finished(); }
   // Ends a tile's program as cancelled.
   void stop(Node node);
-  // Until all programs have returned, or the other reasons of Outcome; for `cycles` at most. What a program
-  // throws comes out of here (and a HardwallFault does not: it only ends its program).
+  // Until all programs have returned, or the other reasons of Outcome; for `cycles` at most. What a
+  // program throws comes out of here (and a HardwallFault does not: it only ends its program).
   Outcome run(Cycle cycles = kForever);
 
-  // A flit that is first in its FIFO for that long ends run() as kStalled; 0: no watchdog (default).
+  // A flit that is first in its FIFO for that long ends run() as kStalled; 0: no watchdog
+  // (default).
   void set_watchdog(Cycle timeout) { watchdog_ = timeout; }
   void watch(Watcher* watcher) { watcher_ = watcher; }
 
   // ---- hardwalls ----
-  // No packet crosses the rectangle's edge from now on; one that wants to faults all members (a HardwallFault
-  // in each program, at what it does next or waits for). Throws std::invalid_argument if it does not lie in
-  // the mesh, or touches another one.
+  // No packet crosses the rectangle's edge from now on; one that wants to faults all members (a
+  // HardwallFault in each program, at what it does next or waits for). Throws std::invalid_argument
+  // if it does not lie in the mesh, or touches another one.
   HardwallId create_hardwall(const Rectangle& rectangle);
   std::optional<HardwallId> hardwall_of(Node node) const;
   const std::vector<WallFault>& faults(HardwallId id) const { return hardwalls_[id].faults; }
-  // Stops the members' programs, completes the packets that they owe with zeros, drains queues and switches
-  // until no flit of theirs is left, and takes the wall down. Everybody else runs on meanwhile.
+  // Stops the members' programs, completes the packets that they owe with zeros, drains queues and
+  // switches until no flit of theirs is left, and takes the wall down. Everybody else runs on
+  // meanwhile.
   Teardown tear_down(HardwallId id, Cycle limit = 1'000'000);
 
  private:
@@ -131,7 +135,9 @@ class Mesh {
   struct Alarm {
     Cycle at;
     Node tile;
-    bool operator>(const Alarm& other) const { return at != other.at ? at > other.at : tile > other.tile; }
+    bool operator>(const Alarm& other) const {
+      return at != other.at ? at > other.at : tile > other.tile;
+    }
   };
 
   // One cycle of everything.
@@ -143,7 +149,8 @@ class Mesh {
   bool is_quiet() const;
   bool all_finished() const { return in_foreground_ == 0; }
   Outcome stopped(Outcome::Kind kind) const;
-  // A cycle of the members' share of a teardown: a zero for each packet owed, a word off each queue.
+  // A cycle of the members' share of a teardown: a zero for each packet owed, a word off each
+  // queue.
   void drain_members();
   bool is_empty(const Hardwall& wall) const;
 
@@ -153,9 +160,9 @@ class Mesh {
   std::vector<Core> tiles_;
   std::vector<Hardwall> hardwalls_;
   std::priority_queue<Alarm, std::vector<Alarm>, std::greater<>> alarms_;
-  NodeSet next_;      // run in the next cycle
-  NodeSet ready_;     // run in this cycle
-  NodeSet senders_;   // wait for room
+  NodeSet next_;     // run in the next cycle
+  NodeSet ready_;    // run in this cycle
+  NodeSet senders_;  // wait for room
   int in_foreground_ = 0;
   Cycle watchdog_ = 0;
   Watcher* watcher_ = nullptr;

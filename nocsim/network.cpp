@@ -1,6 +1,6 @@
-#include "nocsim/network_hot.h"
-
 #include <algorithm>
+
+#include "nocsim/network_hot.h"
 
 namespace nocsim {
 
@@ -151,6 +151,5 @@ Flit Network::take(Node node, int vc) {
   ++taken_flits_;
   return flit;
 }
-
 
 }  // namespace nocsim

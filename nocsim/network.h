@@ -8,15 +8,15 @@
 // A cycle is: begin_cycle() (flits and credits arrive), then the node side injects and takes
 // flits, then end_cycle() (all routers allocate, time goes on). A flit that wins the switch is put
 // into the next FIFO at once, by the only one who writes there, and becomes visible when it
-// arrives: a wheel of cycles holds a word of input VCs for each node. So do credits. Everything that
-// crosses from one router to another takes a cycle at least, hence the order in which routers are
-// served does not matter.
+// arrives: a wheel of cycles holds a word of input VCs for each node. So do credits. Everything
+// that crosses from one router to another takes a cycle at least, hence the order in which routers
+// are served does not matter.
 //
 // VCs of a router are numbered port * vcs + vc, so that a set of them is one word; port 5 is the
 // node side: as an input the FIFO of ejected flits, as an output the node's own credits.
 //
-// Router stages (config.h): with two or more, switch allocation sees what VC allocation did in earlier
-// cycles, so a head needs a cycle for each; with one, what it did in this cycle.
+// Router stages (config.h): with two or more, switch allocation sees what VC allocation did in
+// earlier cycles, so a head needs a cycle for each; with one, what it did in this cycle.
 #pragma once
 
 #include <string>
@@ -40,7 +40,7 @@ struct WallFault {
 // A flit that has been first in its FIFO for long.
 struct Stall {
   Node node;
-  int port;   // kNodeSide: ejected, and the node does not take it
+  int port;  // kNodeSide: ejected, and the node does not take it
   int vc;
   PacketId packet;
   Cycle since;
@@ -51,7 +51,8 @@ class Tracer {
  public:
   virtual ~Tracer() = default;
   // A flit of a packet with a tag leaves `node` through `port` (kLocal: ejected), and arrives then.
-  virtual void moved(const Packet& packet, bool is_tail, Node node, int port, Cycle leaves, Cycle arrives) = 0;
+  virtual void moved(const Packet& packet, bool is_tail, Node node, int port, Cycle leaves,
+                     Cycle arrives) = 0;
 };
 
 class Network {
@@ -90,8 +91,8 @@ class Network {
   void lower_wall(Node node, int port);
   bool has_faults() const { return !faults_.empty(); }
   std::vector<WallFault> take_faults() { return std::exchange(faults_, {}); }
-  // From now on (or no longer), packets that are stuck at walls of that node are discarded, one flit
-  // of each VC in a cycle.
+  // From now on (or no longer), packets that are stuck at walls of that node are discarded, one
+  // flit of each VC in a cycle.
   void discard_stuck(Node node, bool discards);
   uint64_t discarded_flits() const { return discarded_flits_; }
 
@@ -113,14 +114,14 @@ class Network {
 
  private:
   struct Router {
-    uint64_t filled = 0;     // input VCs with a flit that has arrived
-    uint64_t waiting = 0;    // whose first flit is a head without an output VC
-    uint64_t active = 0;     // with an output VC
-    uint64_t has_credit = 0; // active ones whose output VC has a credit
-    uint64_t free = 0;       // output VCs that no packet has
-    uint64_t emptying = 0;   // output VCs whose tail has left and whose credits are not all back
-    uint64_t stuck = 0;      // input VCs whose head wants to cross a wall
-    uint64_t ejected = 0;    // bits 0..vcs-1
+    uint64_t filled = 0;      // input VCs with a flit that has arrived
+    uint64_t waiting = 0;     // whose first flit is a head without an output VC
+    uint64_t active = 0;      // with an output VC
+    uint64_t has_credit = 0;  // active ones whose output VC has a credit
+    uint64_t free = 0;        // output VCs that no packet has
+    uint64_t emptying = 0;    // output VCs whose tail has left and whose credits are not all back
+    uint64_t stuck = 0;       // input VCs whose head wants to cross a wall
+    uint64_t ejected = 0;     // bits 0..vcs-1
     uint8_t input_next[kPorts] = {};  // round-robin positions of the switch allocator
     uint8_t output_next[kPorts] = {};
     uint8_t vc_next[kPorts] = {};
@@ -128,7 +129,7 @@ class Network {
   };
   struct Input {
     uint16_t head = 0;
-    uint16_t tail = 0;    // head..tail: visible ones first, then those that have not arrived
+    uint16_t tail = 0;  // head..tail: visible ones first, then those that have not arrived
     uint16_t visible = 0;
     uint8_t route = 0;    // output port of the first packet
     uint8_t out = 0;      // its output VC
@@ -138,7 +139,7 @@ class Network {
   struct Output {
     uint16_t credits = 0;
     uint8_t owner = 0;
-    uint8_t next = 0;     // round-robin position of VC allocation's second half
+    uint8_t next = 0;  // round-robin position of VC allocation's second half
   };
   // Words by cycle (modulo) and node.
   struct Wheel {
@@ -179,13 +180,13 @@ class Network {
 
   Config config_;
   int vcs_;
-  int stride_;         // VCs of a node, the node side included
+  int stride_;  // VCs of a node, the node side included
   uint64_t vc_mask_;
   uint32_t depth_mask_;
   int depth_shift_;
   bool carries_words_;
-  uint8_t port_of_[kSides * kMaxVcs];   // by VC
-  int to_other_side_[kSides];            // what to add to an output VC for the input VC behind it
+  uint8_t port_of_[kSides * kMaxVcs];  // by VC
+  int to_other_side_[kSides];          // what to add to an output VC for the input VC behind it
   bool together_;
   int flight_;
   int credit_flight_;
@@ -207,7 +208,7 @@ class Network {
   Wheel flit_wheel_;
   Wheel credit_wheel_;
   Wheel head_wheel_;
-  NodeSet busy_;          // with filled input VCs
+  NodeSet busy_;  // with filled input VCs
   NodeSet ejected_nodes_;
   NodeSet discarding_;
 

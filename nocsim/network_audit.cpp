@@ -31,8 +31,9 @@ std::vector<Stall> Network::stalls(Cycle at_least) const {
 
 std::string Network::audit() const {
   const auto say = [&](const char* what, Node node, int port, int vc) {
-    return std::string(what) + " at node " + std::to_string(node) + ", port " + std::to_string(port) +
-           ", VC " + std::to_string(vc) + ", cycle " + std::to_string(cycle_);
+    return std::string(what) + " at node " + std::to_string(node) + ", port " +
+           std::to_string(port) + ", VC " + std::to_string(vc) + ", cycle " +
+           std::to_string(cycle_);
   };
   uint64_t flits = 0;
   for (Node node = 0; node < routers_.size(); ++node) {
@@ -53,7 +54,8 @@ std::string Network::audit() const {
           on_their_way += credit_wheel_.words[slot * routers_.size() + node] >> out & 1;
         const int depth = port == kLocal ? config_.eject_depth : config_.depth;
         const int used = static_cast<uint16_t>(fed.tail - fed.head);
-        if (output.credits + used + on_their_way != depth) return say("credits are lost or made", node, port, vc);
+        if (output.credits + used + on_their_way != depth)
+          return say("credits are lost or made", node, port, vc);
         if (port == kNodeSide) continue;
         const bool owned = !(router.free & bit(out)) && !(router.emptying & bit(out));
         const Input& owner = inputs_[index(node, output.owner)];

@@ -36,10 +36,13 @@ inline void Network::head_at_front(Node node, int vc, Cycle from) {
     return;
   }
   const int came_from = port_of_[vc];
-  const bool turns = is_link(came_from) && is_link(port) && is_horizontal(came_from) != is_horizontal(port);
+  const bool turns =
+      is_link(came_from) && is_link(port) && is_horizontal(came_from) != is_horizontal(port);
   const Cycle at = from + routing_delay_ + (turns ? config_.turn_delay : 0);
-  if (at == from) router.waiting |= bit(vc);
-  else schedule(head_wheel_, at, node, bit(vc));
+  if (at == from)
+    router.waiting |= bit(vc);
+  else
+    schedule(head_wheel_, at, node, bit(vc));
 }
 
 inline void Network::push(Node node, int vc, Flit flit, uint64_t word) {

@@ -27,8 +27,10 @@ void Network::lower_wall(Node node, int port) {
 }
 
 void Network::discard_stuck(Node node, bool discards) {
-  if (discards) discarding_.add(node);
-  else discarding_.remove(node);
+  if (discards)
+    discarding_.add(node);
+  else
+    discarding_.remove(node);
 }
 
 void Network::discard(Node node) {

@@ -10,7 +10,8 @@ class Recorder : public Tracer, public Watcher {
  public:
   Recorder(const RequestPlan& plan, RequestTrace& trace) : plan_(plan), trace_(trace) {}
 
-  void moved(const Packet& packet, bool, Node node, int port, Cycle leaves, Cycle arrives) override {
+  void moved(const Packet& packet, bool, Node node, int port, Cycle leaves,
+             Cycle arrives) override {
     trace_.hops.push_back({packet.tag == kReply, node, port, leaves, arrives});
   }
   void did(Node tile, std::string_view what, Cycle from, Cycle to) override {
@@ -65,7 +66,8 @@ RequestTrace trace_request(const RequestPlan& plan) {
   if (plan.background)
     for (Node node = 0; node < static_cast<Node>(plan.config.nodes()); ++node)
       if (node != plan.client && node != plan.server)
-        mesh.start(node, [&](Tile& tile) { be_busy(plan, tile); }, true);
+        mesh.start(
+            node, [&](Tile& tile) { be_busy(plan, tile); }, true);
   const Outcome outcome = mesh.run(plan.warmup + kLongest);
   trace.complete = outcome.kind == Outcome::Kind::kFinished;
   if (!trace.complete) trace.why = outcome.describe();

@@ -15,9 +15,9 @@ struct RequestPlan {
   Node server = 0;
   int request_words = 3;
   int reply_words = 2;
-  Cycle work = 20;          // what the server computes between them
-  Rate background = 0;      // words for each cycle and tile that all other tiles send each other
-  Cycle warmup = 0;         // when the client begins
+  Cycle work = 20;      // what the server computes between them
+  Rate background = 0;  // words for each cycle and tile that all other tiles send each other
+  Cycle warmup = 0;     // when the client begins
   uint64_t seed = 1;
 };
 
@@ -25,7 +25,7 @@ struct RequestTrace {
   struct Hop {
     bool is_reply;
     Node node;
-    int port;      // kLocal: to the endpoint
+    int port;  // kLocal: to the endpoint
     Cycle leaves;
     Cycle arrives;
   };
@@ -37,10 +37,10 @@ struct RequestTrace {
   };
   bool complete = false;
   Cycle begun = 0;
-  Cycle ended = 0;        // the reply's last word is in the client's hands
+  Cycle ended = 0;  // the reply's last word is in the client's hands
   std::vector<Hop> hops;
-  std::vector<Span> spans; // of client and server
-  std::string why;         // not complete
+  std::vector<Span> spans;  // of client and server
+  std::string why;          // not complete
 };
 
 RequestTrace trace_request(const RequestPlan& plan);

@@ -6,9 +6,12 @@ namespace nocsim {
 
 Network::Allocate Network::allocator_for(Arbitration by) {
   switch (by) {
-    case Arbitration::kOldest: return &Network::allocate<Arbitration::kOldest>;
-    case Arbitration::kFixed: return &Network::allocate<Arbitration::kFixed>;
-    default: return &Network::allocate<Arbitration::kRoundRobin>;
+    case Arbitration::kOldest:
+      return &Network::allocate<Arbitration::kOldest>;
+    case Arbitration::kFixed:
+      return &Network::allocate<Arbitration::kFixed>;
+    default:
+      return &Network::allocate<Arbitration::kRoundRobin>;
   }
 }
 
@@ -32,7 +35,8 @@ int Network::choose(Node node, uint64_t vcs, int next) const {
   if constexpr (kBy == Arbitration::kFixed) return lowest(vcs);
   int oldest = lowest(vcs);
   for_each_bit(vcs & (vcs - 1), [&](int vc) {
-    if (packets_[front(node, vc).packet()].created < packets_[front(node, oldest).packet()].created) oldest = vc;
+    if (packets_[front(node, vc).packet()].created < packets_[front(node, oldest).packet()].created)
+      oldest = vc;
   });
   return oldest;
 }
@@ -47,7 +51,8 @@ void Network::allocate_vcs(Node node, uint64_t waiting, uint64_t free) {
     const Input& input = inputs_[base + vc];
     const uint64_t possible = free & vc_mask_ << (input.route * vcs_);
     if (!possible) return;
-    const int out = kBy == Arbitration::kRoundRobin ? round_robin(possible, input.vc_next) : lowest(possible);
+    const int out =
+        kBy == Arbitration::kRoundRobin ? round_robin(possible, input.vc_next) : lowest(possible);
     if (!(wanted & bit(out))) requests[out] = 0;
     requests[out] |= bit(vc);
     wanted |= bit(out);
@@ -77,6 +82,15 @@ int Network::candidate_of(Node node, int port, uint64_t vcs) const {
   const int first = port * vcs_;
   if constexpr (kBy != Arbitration::kRoundRobin) return choose<kBy>(node, vcs, 0);
   const size_t base = index(node, 0);
+  if (vcs_ == 2) {
+    const int turn = first + router.vc_next[port], other = 2 * first + 1 - turn;
+    const int out = inputs_[base + turn].route, others = inputs_[base + other].route;
+    if (out == others) return turn;
+    // Of two outputs the one that comes first from the position on, going round.
+    const int next = router.input_next[port];
+    const auto steps = [next](int to) { return to >= next ? to - next : to - next + kPorts; };
+    return steps(out) < steps(others) ? turn : other;
+  }
   int by_output[kPorts];
   uint64_t outputs = 0;
   const int turn = first + router.vc_next[port];
@@ -123,7 +137,8 @@ void Network::cross(Node node, int vc) {
   const size_t i = index(node, vc);
   Input& input = inputs_[i];
   const int port = input.route, out = input.out;
-  const uint64_t word = carries_words_ ? words_[(i << depth_shift_) + (input.head & depth_mask_)] : 0;
+  const uint64_t word =
+      carries_words_ ? words_[(i << depth_shift_) + (input.head & depth_mask_)] : 0;
   const Flit flit = pop(i);
   return_credit(node, vc);
   if (!input.visible) router.filled &= ~bit(vc);
@@ -142,8 +157,10 @@ void Network::cross(Node node, int vc) {
   if (!flit.is_tail()) return;
   router.active &= ~bit(vc);
   router.has_credit &= ~bit(vc);
-  if (config_.reuse == Reuse::kAfterTail) router.free |= bit(out);
-  else router.emptying |= bit(out);
+  if (config_.reuse == Reuse::kAfterTail)
+    router.free |= bit(out);
+  else
+    router.emptying |= bit(out);
   if (input.visible) head_at_front(node, vc, cycle_ + 1);
 }
 

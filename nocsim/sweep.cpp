@@ -44,7 +44,8 @@ class Measurement {
     row_.rate = rate;
     const uint64_t wanted = uint64_t{plan.period_packets} * plan.traffic.packet_flits * kFullRate;
     const uint64_t made = uint64_t{rate} * plan.config.nodes();
-    period_ = std::max<uint64_t>(plan.period, made ? std::min<uint64_t>(wanted / made, kLongestPeriod) : 0);
+    period_ = std::max<uint64_t>(plan.period,
+                                 made ? std::min<uint64_t>(wanted / made, kLongestPeriod) : 0);
   }
 
   SweepRow run() {
@@ -174,7 +175,8 @@ class Measurement {
 
 SweepRow measure(const SweepPlan& plan, Rate rate) { return Measurement(plan, rate).run(); }
 
-std::vector<SweepRow> sweep(const SweepPlan& plan, const std::function<void(const SweepRow&)>& each) {
+std::vector<SweepRow> sweep(const SweepPlan& plan,
+                            const std::function<void(const SweepRow&)>& each) {
   std::vector<SweepRow> rows;
   for (Rate rate : plan.rates) {
     rows.push_back(measure(plan, rate));

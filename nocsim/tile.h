@@ -19,9 +19,11 @@ class Mesh;
 class HardwallFault : public std::runtime_error {
  public:
   HardwallFault(Node at, int port, Cycle cycle)
-      : std::runtime_error("a packet wanted to leave the hardwall at tile " + std::to_string(at) + " to the " +
-                           name_of(port) + ", cycle " + std::to_string(cycle)),
-        at(at), port(port), cycle(cycle) {}
+      : std::runtime_error("a packet wanted to leave the hardwall at tile " + std::to_string(at) +
+                           " to the " + name_of(port) + ", cycle " + std::to_string(cycle)),
+        at(at),
+        port(port),
+        cycle(cycle) {}
   Node at;
   int port;
   Cycle cycle;
@@ -50,10 +52,11 @@ class Tile {
   const Counts& counts() const { return counts_; }
 
   // ---- sending ----
-  // The header of a packet to that queue of that tile, to which its number of words is added. Opaque
-  // otherwise. Throws std::invalid_argument if there is no such tile or queue.
+  // The header of a packet to that queue of that tile, to which its number of words is added.
+  // Opaque otherwise. Throws std::invalid_argument if there is no such tile or queue.
   uint64_t header(Node to, int queue) const;
-  // A header, then as many words as it says, each of them with this. Blocks while the switch has no room.
+  // A header, then as many words as it says, each of them with this. Blocks while the switch has no
+  // room.
   void send(uint64_t word);
   // A whole packet.
   void send(Node to, int queue, std::span<const uint64_t> words);
@@ -88,12 +91,13 @@ class Tile {
     touch_to_store(&to, sizeof(T));
     to = value;
   }
-  // What loading and storing it costs, for code that accesses it by itself. A store takes one cycle and
-  // is under way after that.
+  // What loading and storing it costs, for code that accesses it by itself. A store takes one cycle
+  // and is under way after that.
   void touch_to_load(const void* at, size_t bytes);
   void touch_to_store(const void* at, size_t bytes);
 
-  // Packets that begin from now on carry this mark; 0: none. Those are followed by Network::trace().
+  // Packets that begin from now on carry this mark; 0: none. Those are followed by
+  // Network::trace().
   void mark_packets(uint64_t mark) { mark_ = mark; }
 
  private:

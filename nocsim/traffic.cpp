@@ -53,12 +53,14 @@ std::string complaint_about(const Traffic& t, const Config& c) {
       break;
     case Pattern::kHotspot:
       if (t.hotspot >= nodes) return "the hotspot is not in the mesh";
-      if (t.hotspot_percent < 0 || t.hotspot_percent > 100) return "the hotspot's share is 0 to 100 percent";
+      if (t.hotspot_percent < 0 || t.hotspot_percent > 100)
+        return "the hotspot's share is 0 to 100 percent";
       [[fallthrough]];
     case Pattern::kUniform:
       if (nodes < 2) return name + " needs two nodes";
       break;
-    default: break;
+    default:
+      break;
   }
   return {};
 }
@@ -71,15 +73,22 @@ Node destination(const Traffic& t, const Config& c, Node from, Random& random) {
       const Place p = c.place_of(from);
       return c.node_at({p.y, p.x});
     }
-    case Pattern::kBitComp: return nodes - 1 - from;
-    case Pattern::kBitRev: return reversed(from, bits);
-    case Pattern::kShuffle: return bits ? (from << 1 | from >> (bits - 1)) & (nodes - 1) : 0;
-    case Pattern::kTornado: return moved(c, from, half_way(c.width), half_way(c.height));
-    case Pattern::kNeighbor: return moved(c, from, 1, 1);
+    case Pattern::kBitComp:
+      return nodes - 1 - from;
+    case Pattern::kBitRev:
+      return reversed(from, bits);
+    case Pattern::kShuffle:
+      return bits ? (from << 1 | from >> (bits - 1)) & (nodes - 1) : 0;
+    case Pattern::kTornado:
+      return moved(c, from, half_way(c.width), half_way(c.height));
+    case Pattern::kNeighbor:
+      return moved(c, from, 1, 1);
     case Pattern::kHotspot:
-      if (static_cast<int>(random.below(100)) < t.hotspot_percent && from != t.hotspot) return t.hotspot;
+      if (static_cast<int>(random.below(100)) < t.hotspot_percent && from != t.hotspot)
+        return t.hotspot;
       [[fallthrough]];
-    default: return uniform(nodes, from, random);
+    default:
+      return uniform(nodes, from, random);
   }
 }
 
@@ -121,14 +130,15 @@ void Sources::inject(Node node, Source& source) {
     source.vc = round_robin(room, source.last_vc + 1 < vcs ? source.last_vc + 1 : 0);
     source.last_vc = source.vc;
     const Place to = network_.config().place_of(next.to);
-    source.packet = network_.packets().create({.from = node,
-                                               .to = next.to,
-                                               .to_x = static_cast<uint16_t>(to.x),
-                                               .to_y = static_cast<uint16_t>(to.y),
-                                               .flits = static_cast<uint16_t>(traffic_.packet_flits),
-                                               .created = next.created,
-                                               .injected = network_.cycle(),
-                                               .tag = next.tag});
+    source.packet =
+        network_.packets().create({.from = node,
+                                   .to = next.to,
+                                   .to_x = static_cast<uint16_t>(to.x),
+                                   .to_y = static_cast<uint16_t>(to.y),
+                                   .flits = static_cast<uint16_t>(traffic_.packet_flits),
+                                   .created = next.created,
+                                   .injected = network_.cycle(),
+                                   .tag = next.tag});
     source.left = traffic_.packet_flits;
     source.queue.pop_front();
   } else if (!(room & bit(source.vc))) {
@@ -141,7 +151,8 @@ void Sources::inject(Node node, Source& source) {
 
 uint64_t Sources::flits_queued() const {
   uint64_t flits = 0;
-  for (const Source& source : sources_) flits += source.queue.size() * traffic_.packet_flits + source.left;
+  for (const Source& source : sources_)
+    flits += source.queue.size() * traffic_.packet_flits + source.left;
   return flits;
 }
 

@@ -21,7 +21,8 @@ Cycle ZeroLoad::measure(Node from, Node to, int flits) {
         if (network_.take(to, vc).is_tail()) latency = network_.cycle() - created;
       });
     }
-    if (left && network_.vcs_with_room(from) & 1) network_.inject(from, 0, Flit(packet, --left == 0));
+    if (left && network_.vcs_with_room(from) & 1)
+      network_.inject(from, 0, Flit(packet, --left == 0));
     network_.end_cycle();
   }
   network_.packets().destroy(packet);

@@ -17,7 +17,7 @@ struct Series {
   std::string name;
   std::string color;
   std::vector<Dot> dots;
-  bool line = true;    // else rings, for what others published
+  bool line = true;  // else rings, for what others published
   bool dashed = false;
 };
 
@@ -28,7 +28,7 @@ struct Chart {
   std::string x_name;
   std::string y_name;
   double x_most = 1;
-  double y_most = 1;   // what is above is cut off
+  double y_most = 1;  // what is above is cut off
   std::vector<Series> series;
 };
 

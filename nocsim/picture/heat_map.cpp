@@ -14,17 +14,22 @@ Lane lane_of(Place from, int port, double cell) {
   const double gap = cell * 0.13, half = cell * 0.27;
   const double x = (from.x + 0.5) * cell, y = (from.y + 0.5) * cell;
   switch (port) {
-    case kNorth: return {x + gap, y - half, x + gap, y - cell + half};
-    case kEast: return {x + half, y + gap, x + cell - half, y + gap};
-    case kSouth: return {x - gap, y + half, x - gap, y + cell - half};
-    default: return {x - half, y - gap, x - cell + half, y - gap};
+    case kNorth:
+      return {x + gap, y - half, x + gap, y - cell + half};
+    case kEast:
+      return {x + half, y + gap, x + cell - half, y + gap};
+    case kSouth:
+      return {x - gap, y + half, x - gap, y + cell - half};
+    default:
+      return {x - half, y - gap, x - cell + half, y - gap};
   }
 }
 
 void draw_scale(Svg& svg, double most, double y) {
   constexpr int kSteps = 24;
   for (int i = 0; i < kSteps; ++i)
-    svg.add("<rect x=\"%.1f\" y=\"%.1f\" width=\"8.5\" height=\"10\" fill=\"%s\"/>\n", i * 8.0, y, heat(i / (kSteps - 1.0)).c_str());
+    svg.add("<rect x=\"%.1f\" y=\"%.1f\" width=\"8.5\" height=\"10\" fill=\"%s\"/>\n", i * 8.0, y,
+            heat(i / (kSteps - 1.0)).c_str());
   svg.text(0, y + 24, "small", "0");
   svg.text(kSteps * 8.0, y + 24, "right small", number(most) + " flits/cycle");
 }
@@ -39,16 +44,22 @@ void draw_heat_map(Svg& svg, const Config& config, const std::vector<LinkUse>& l
   for (const LinkUse& link : links) {
     const Place place = config.place_of(link.from);
     if (link.port == kLocal) {
-      svg.add("<rect class=\"router\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"%.1f\"><title>tile %u takes %s flits/cycle</title></rect>\n",
-              (place.x + 0.25) * cell, (place.y + 0.25) * cell, cell / 2, cell / 2, cell * 0.08, link.from,
-              number(link.flits_per_cycle).c_str());
-      if (cell > 24) svg.text((place.x + 0.5) * cell, (place.y + 0.5) * cell + 4, "middle small", std::to_string(link.from));
+      svg.add(
+          "<rect class=\"router\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
+          "rx=\"%.1f\"><title>tile %u takes %s flits/cycle</title></rect>\n",
+          (place.x + 0.25) * cell, (place.y + 0.25) * cell, cell / 2, cell / 2, cell * 0.08,
+          link.from, number(link.flits_per_cycle).c_str());
+      if (cell > 24)
+        svg.text((place.x + 0.5) * cell, (place.y + 0.5) * cell + 4, "middle small",
+                 std::to_string(link.from));
       continue;
     }
     const Lane lane = lane_of(place, link.port, cell);
-    svg.add("<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"%.1f\"><title>%u to the %c: %s flits/cycle</title></line>\n",
-            lane.x1, lane.y1, lane.x2, lane.y2, heat(link.flits_per_cycle / most).c_str(), cell * 0.16, link.from,
-            name_of(link.port), number(link.flits_per_cycle).c_str());
+    svg.add(
+        "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" "
+        "stroke-width=\"%.1f\"><title>%u to the %c: %s flits/cycle</title></line>\n",
+        lane.x1, lane.y1, lane.x2, lane.y2, heat(link.flits_per_cycle / most).c_str(), cell * 0.16,
+        link.from, name_of(link.port), number(link.flits_per_cycle).c_str());
   }
   draw_scale(svg, most, cell * config.height + 8);
 }

@@ -18,10 +18,14 @@ constexpr const char* kStyle =
 std::string escaped(std::string_view text) {
   std::string result;
   for (char c : text) {
-    if (c == '&') result += "&amp;";
-    else if (c == '<') result += "&lt;";
-    else if (c == '>') result += "&gt;";
-    else result += c;
+    if (c == '&')
+      result += "&amp;";
+    else if (c == '<')
+      result += "&lt;";
+    else if (c == '>')
+      result += "&gt;";
+    else
+      result += c;
   }
   return result;
 }
@@ -59,8 +63,9 @@ std::string number(double value, int most_decimals) {
 }
 
 Svg::Svg(double width, double height) {
-  add("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\">\n", width,
-      height, width, height);
+  add("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f "
+      "%.0f\">\n",
+      width, height, width, height);
   add("<style>%s</style>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", kStyle);
 }
 
@@ -79,11 +84,13 @@ Svg& Svg::add(const char* format, ...) {
 }
 
 Svg& Svg::text(double x, double y, std::string_view klass, std::string_view what) {
-  return add("<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">%s</text>\n", x, y, std::string(klass).c_str(),
-             escaped(what).c_str());
+  return add("<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">%s</text>\n", x, y,
+             std::string(klass).c_str(), escaped(what).c_str());
 }
 
-Svg& Svg::begin_group(std::string_view where) { return add("<g transform=\"%s\">\n", std::string(where).c_str()); }
+Svg& Svg::begin_group(std::string_view where) {
+  return add("<g transform=\"%s\">\n", std::string(where).c_str());
+}
 Svg& Svg::end_group() { return add("</g>\n"); }
 
 std::string Svg::finish(bool as_page, std::string_view title) {

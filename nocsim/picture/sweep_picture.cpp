@@ -18,12 +18,14 @@ const SweepRow& row_of_interest(const std::vector<SweepRow>& rows) {
   return *best;
 }
 
-Chart latency_chart(const SweepPlan& plan, const std::vector<SweepRow>& rows, const Published& published) {
+Chart latency_chart(const SweepPlan& plan, const std::vector<SweepRow>& rows,
+                    const Published& published) {
   Chart chart;
   chart.title = "Latency";
   chart.x_name = "offered, flits/cycle/node";
   chart.y_name = "cycles";
-  Series mean{plan.latency_from_injection ? "mean, from injection" : "mean, from creation", kBlue, {}};
+  Series mean{
+      plan.latency_from_injection ? "mean, from injection" : "mean, from creation", kBlue, {}};
   Series slow{"p99", kOrange, {}, true, true};
   chart.y_most = 4 * zero_loads(plan.config, plan.traffic).mean();
   for (const SweepRow& row : rows) {
@@ -32,7 +34,8 @@ Chart latency_chart(const SweepPlan& plan, const std::vector<SweepRow>& rows, co
   }
   chart.x_most = rows.back().rate ? rows.back().rate / 1e6 : 1;
   chart.series = {mean, slow};
-  if (!published.latencies.empty()) chart.series.push_back({"published", kGreen, published.latencies, false});
+  if (!published.latencies.empty())
+    chart.series.push_back({"published", kGreen, published.latencies, false});
   for (const Dot& dot : published.latencies) chart.y_most = std::max(chart.y_most, dot.y * 1.15);
   return chart;
 }
@@ -51,19 +54,25 @@ Chart throughput_chart(const std::vector<SweepRow>& rows, const Published& publi
   chart.x_most = rows.back().rate ? rows.back().rate / 1e6 : 1;
   chart.series = {accepted};
   if (published.accepted > 0)
-    chart.series.push_back({"published at saturation", kGreen, {{0, published.accepted}, {chart.x_most, published.accepted}}, true, true});
+    chart.series.push_back({"published at saturation",
+                            kGreen,
+                            {{0, published.accepted}, {chart.x_most, published.accepted}},
+                            true,
+                            true});
   return chart;
 }
 
 }  // namespace
 
-std::string sweep_picture(const SweepPlan& plan, const std::vector<SweepRow>& rows, bool as_page, const Published& published) {
+std::string sweep_picture(const SweepPlan& plan, const std::vector<SweepRow>& rows, bool as_page,
+                          const Published& published) {
   const SweepRow& row = row_of_interest(rows);
-  const std::string title = std::to_string(plan.config.width) + "x" + std::to_string(plan.config.height) + " mesh, " +
-                            std::string(name_of(plan.traffic.pattern)) + " traffic, " +
-                            std::to_string(plan.traffic.packet_flits) + "-flit packets, " +
-                            std::to_string(plan.config.vcs) + " VC x " + std::to_string(plan.config.depth) + ", " +
-                            std::to_string(plan.config.router_stages) + "-stage routers";
+  const std::string title =
+      std::to_string(plan.config.width) + "x" + std::to_string(plan.config.height) + " mesh, " +
+      std::string(name_of(plan.traffic.pattern)) + " traffic, " +
+      std::to_string(plan.traffic.packet_flits) + "-flit packets, " +
+      std::to_string(plan.config.vcs) + " VC x " + std::to_string(plan.config.depth) + ", " +
+      std::to_string(plan.config.router_stages) + "-stage routers";
   Svg svg(960, 690);
   svg.text(24, 28, "title", title);
   svg.begin_group("translate(12 44)");

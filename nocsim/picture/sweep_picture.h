@@ -1,5 +1,5 @@
-// A sweep in one picture: latency and accepted throughput over the rate, and the load of each link at the
-// highest rate that is not saturated.
+// A sweep in one picture: latency and accepted throughput over the rate, and the load of each link
+// at the highest rate that is not saturated.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// One request in space and time: a lane for each router on its way, a line for each flit's hop; and beside it
-// the mesh, on which the flits move.
+// One request in space and time: a lane for each router on its way, a line for each flit's hop; and
+// beside it the mesh, on which the flits move.
 #pragma once
 
 #include <string>

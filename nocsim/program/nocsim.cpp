@@ -20,9 +20,11 @@ constexpr Command kCommands[] = {
 
 void print_help() {
   std::printf("nocsim simulates a 2-D mesh network-on-chip, cycle by cycle.\n\n");
-  for (const Command& command : kCommands) std::printf("  nocsim %-10s %s\n", command.name, command.meaning);
-  std::printf("\nnocsim COMMAND --help says more. Status: 0; 1 if a file cannot be written or a run fails; "
-              "2 for bad options.\n");
+  for (const Command& command : kCommands)
+    std::printf("  nocsim %-10s %s\n", command.name, command.meaning);
+  std::printf(
+      "\nnocsim COMMAND --help says more. Status: 0; 1 if a file cannot be written or a run fails; "
+      "2 for bad options.\n");
 }
 
 int run(const std::string& name, const Arguments& arguments) {

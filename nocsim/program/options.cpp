@@ -38,7 +38,8 @@ Node node_from(std::string_view text, const Config& config) {
 
 Rate rate_from(std::string_view text) {
   const auto wrong = [&] {
-    return BadOption("a rate has to be a number from 0 to 1 with at most six decimals, not " + quoted(text));
+    return BadOption("a rate has to be a number from 0 to 1 with at most six decimals, not " +
+                     quoted(text));
   };
   const size_t point = std::min(text.find('.'), text.size());
   const std::string_view whole = text.substr(0, point);
@@ -46,8 +47,8 @@ Rate rate_from(std::string_view text) {
   const auto digits = [](std::string_view s) {
     return std::all_of(s.begin(), s.end(), [](char c) { return c >= '0' && c <= '9'; });
   };
-  if ((whole.empty() && millionths.empty()) || millionths.size() > 6 || whole.size() > 3 || !digits(whole) ||
-      !digits(millionths))
+  if ((whole.empty() && millionths.empty()) || millionths.size() > 6 || whole.size() > 3 ||
+      !digits(whole) || !digits(millionths))
     throw wrong();
   millionths.resize(6, '0');
   Rate rate = 0;
@@ -68,11 +69,13 @@ std::vector<Rate> rates_from(std::string_view text) {
     return rates;
   }
   const size_t second = text.find(':', first + 1);
-  if (second == std::string_view::npos) throw BadOption("rates have to be LO:HI:STEP, not " + quoted(text));
+  if (second == std::string_view::npos)
+    throw BadOption("rates have to be LO:HI:STEP, not " + quoted(text));
   const Rate low = rate_from(text.substr(0, first));
   const Rate high = rate_from(text.substr(first + 1, second - first - 1));
   const Rate step = rate_from(text.substr(second + 1));
-  if (!step || low > high) throw BadOption("rates have to go up from LO to HI in steps above 0, not " + quoted(text));
+  if (!step || low > high)
+    throw BadOption("rates have to go up from LO to HI in steps above 0, not " + quoted(text));
   if ((high - low) / step > 1000) throw BadOption("more than 1000 rates: " + quoted(text));
   for (Rate rate = low; rate <= high; rate += step) rates.push_back(rate);
   return rates;
@@ -100,15 +103,22 @@ const Options::Entry& Options::find(std::string_view name) const {
 
 bool Options::parse(const std::vector<std::string>& arguments) {
   std::vector<std::pair<const Entry*, std::string>> given;
-  for (const std::string& argument : arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
     if (argument == "--help" || argument == "-h") return false;
     if (!argument.starts_with("--")) throw BadOption("unexpected argument " + quoted(argument));
     const size_t equals = argument.find('=');
-    const Entry& entry = find(std::string_view(argument).substr(2, equals == std::string::npos ? equals : equals - 2));
-    if (equals == std::string::npos) throw BadOption("--" + entry.name + " needs a value: --" + entry.name + "=" + entry.form);
-    given.emplace_back(&entry, argument.substr(equals + 1));
+    const Entry& entry = find(
+        std::string_view(argument).substr(2, equals == std::string::npos ? equals : equals - 2));
+    if (equals != std::string::npos)
+      given.emplace_back(&entry, argument.substr(equals + 1));
+    else if (i + 1 < arguments.size() && !arguments[i + 1].starts_with("--"))
+      given.emplace_back(&entry, arguments[++i]);
+    else
+      throw BadOption("--" + entry.name + " needs a value: --" + entry.name + "=" + entry.form);
   }
-  std::stable_partition(given.begin(), given.end(), [&](const auto& g) { return g.first->name == first_; });
+  std::stable_partition(given.begin(), given.end(),
+                        [&](const auto& g) { return g.first->name == first_; });
   for (const auto& [entry, value] : given) entry->take(value);
   return true;
 }
@@ -130,43 +140,55 @@ std::string Options::help() const {
 void MeshOptions::add_to(Options& o) {
   o.section("The mesh");
   o.take_first("profile");
-  o.add("profile", "NAME", "booksim (default), udn, tilegx36, tilegx72: what the rest starts from", [this](auto text) {
-    profile = find_profile(text);
-    if (!profile) throw BadOption("there is no profile " + quoted(text));
-    config = profile->config;
-    packet_flits = profile->packet_flits;
-  });
-  o.add("mesh", "WxH", "routers", [this](auto text) {
-    std::tie(config.width, config.height) = size_from(text, "--mesh");
-  });
+  o.add("profile", "NAME", "booksim (default), udn, tilegx36, tilegx72: what the rest starts from",
+        [this](auto text) {
+          profile = find_profile(text);
+          if (!profile) throw BadOption("there is no profile " + quoted(text));
+          config = profile->config;
+          packet_flits = profile->packet_flits;
+        });
+  o.add("mesh", "WxH", "routers",
+        [this](auto text) { std::tie(config.width, config.height) = size_from(text, "--mesh"); });
   o.add("order", "xy|yx", "which dimension first", [this](auto text) {
-    if (text != "xy" && text != "yx") throw BadOption("--order has to be xy or yx, not " + quoted(text));
+    if (text != "xy" && text != "yx")
+      throw BadOption("--order has to be xy or yx, not " + quoted(text));
     config.order = text == "xy" ? Order::kXY : Order::kYX;
   });
   o.number("vcs", "virtual channels", config.vcs, 1, kMaxVcs);
-  o.add("depth", "N", "flits in each input VC's FIFO, and in each one between router and node", [this](auto text) {
-    config.depth = config.eject_depth = number_from(text, 1, kMaxDepth, "--depth");
-  });
-  o.number("eject-depth", "flits between router and node (after --depth)", config.eject_depth, 1, kMaxDepth);
-  o.number("router-stages", "1: all in one cycle; 2: VC allocation, the rest; 3: VC, switch, traversal", config.router_stages, 1, kMaxDelay);
+  o.add("depth", "N", "flits in each input VC's FIFO, and in each one between router and node",
+        [this](auto text) {
+          config.depth = config.eject_depth = number_from(text, 1, kMaxDepth, "--depth");
+        });
+  o.number("eject-depth", "flits between router and node (after --depth)", config.eject_depth, 1,
+           kMaxDepth);
+  o.number("router-stages",
+           "1: all in one cycle; 2: VC allocation, the rest; 3: VC, switch, traversal",
+           config.router_stages, 1, kMaxDelay);
   o.number("link-delay", "cycles on a link", config.link_delay, 0, kMaxDelay);
   o.number("turn-delay", "cycles added where a packet turns", config.turn_delay, 0, kMaxDelay);
-  o.number("credit-delay", "cycles added to a credit's way back", config.credit_delay, 0, kMaxDelay);
+  o.number("credit-delay", "cycles added to a credit's way back", config.credit_delay, 0,
+           kMaxDelay);
   o.add("arbitration", "NAME", "round-robin, oldest, fixed", [this](auto text) {
-    if (text == "round-robin") config.arbitration = Arbitration::kRoundRobin;
-    else if (text == "oldest") config.arbitration = Arbitration::kOldest;
-    else if (text == "fixed") config.arbitration = Arbitration::kFixed;
-    else throw BadOption("--arbitration has to be round-robin, oldest or fixed, not " + quoted(text));
+    if (text == "round-robin")
+      config.arbitration = Arbitration::kRoundRobin;
+    else if (text == "oldest")
+      config.arbitration = Arbitration::kOldest;
+    else if (text == "fixed")
+      config.arbitration = Arbitration::kFixed;
+    else
+      throw BadOption("--arbitration has to be round-robin, oldest or fixed, not " + quoted(text));
   });
   o.add("vc-reuse", "NAME", "when a VC is given on: tail, tail-credit", [this](auto text) {
-    if (text != "tail" && text != "tail-credit") throw BadOption("--vc-reuse has to be tail or tail-credit, not " + quoted(text));
+    if (text != "tail" && text != "tail-credit")
+      throw BadOption("--vc-reuse has to be tail or tail-credit, not " + quoted(text));
     config.reuse = text == "tail" ? Reuse::kAfterTail : Reuse::kAfterTailCredit;
   });
   o.number("packet", "flits in a packet, a header included", packet_flits, 1, 1024);
 }
 
 void MeshOptions::check() const {
-  if (const std::string complaint = complaint_about(config); !complaint.empty()) throw BadOption(complaint);
+  if (const std::string complaint = complaint_about(config); !complaint.empty())
+    throw BadOption(complaint);
 }
 
 }  // namespace nocsim::program

@@ -33,7 +33,7 @@ class Options {
   // `name` is taken before all others, wherever it stands.
   void take_first(std::string name) { first_ = std::move(name); }
 
-  // Each argument is --name=value. False: help was asked for. Throws BadOption.
+  // --name=value, or --name value. False: help was asked for. Throws BadOption.
   bool parse(const std::vector<std::string>& arguments);
   std::string help() const;
 

@@ -13,16 +13,18 @@ int profiles_command(const Arguments& arguments) {
     only = text;
   });
   if (!options.parse(arguments)) {
-    std::printf("nocsim profiles [--profile=NAME]\n\nPrints each constant of a profile and its source.\n\n%s",
-                options.help().c_str());
+    std::printf(
+        "nocsim profiles [--profile=NAME]\n\nPrints each constant of a profile and its "
+        "source.\n\n%s",
+        options.help().c_str());
     return 0;
   }
   for (const Profile& profile : all_profiles()) {
     if (!only.empty() && profile.name != only) continue;
     std::printf("%s: %s\n", std::string(profile.name).c_str(), std::string(profile.about).c_str());
     for (const Origin& origin : profile.origins)
-      std::printf("  %-15s %-35s %s\n", std::string(origin.name).c_str(), std::string(origin.value).c_str(),
-                  std::string(origin.source).c_str());
+      std::printf("  %-15s %-35s %s\n", std::string(origin.name).c_str(),
+                  std::string(origin.value).c_str(), std::string(origin.source).c_str());
   }
   return 0;
 }

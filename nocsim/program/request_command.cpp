@@ -15,8 +15,9 @@ void print(const RequestPlan& plan, const RequestTrace& trace) {
               static_cast<unsigned long long>(trace.ended - trace.begun));
   std::printf("# cycles        tile    does\n");
   for (const RequestTrace::Span& span : trace.spans)
-    std::printf("%6llu..%-6llu %5u    %s\n", static_cast<unsigned long long>(span.from - trace.begun),
-                static_cast<unsigned long long>(span.to - trace.begun), span.tile, span.what.c_str());
+    std::printf(
+        "%6llu..%-6llu %5u    %s\n", static_cast<unsigned long long>(span.from - trace.begun),
+        static_cast<unsigned long long>(span.to - trace.begun), span.tile, span.what.c_str());
 }
 
 }  // namespace
@@ -31,7 +32,8 @@ int request_command(const Arguments& arguments) {
   int work = 20, warmup = 500;
   mesh.add_to(options);
   options.section("The endpoints");
-  options.number("queue-words", "words that a tile's queues hold", mesh.config.queue_words, 1, 1 << 20);
+  options.number("queue-words", "words that a tile's queues hold", mesh.config.queue_words, 1,
+                 1 << 20);
   options.section("The request");
   options.add("from", "NODE", "the client: a number or X,Y (0)", [&](auto text) { from = text; });
   options.add("to", "NODE", "the server (in the opposite corner)", [&](auto text) { to = text; });
@@ -47,14 +49,19 @@ int request_command(const Arguments& arguments) {
   options.section("Results");
   options.path("plot", "a timeline and an animation, .svg or .html", plot);
   if (!options.parse(arguments)) {
-    std::printf("nocsim request [--OPTION=VALUE...]\n\nRuns a client and a server on two tiles (of profile udn unless "
-                "another is named), sends one request\nand its reply, and prints what the two did when.\n%s", options.help().c_str());
+    std::printf(
+        "nocsim request [--OPTION=VALUE...]\n\nRuns a client and a server on two tiles (of profile "
+        "udn unless "
+        "another is named), sends one request\nand its reply, and prints what the two did "
+        "when.\n%s",
+        options.help().c_str());
     return 0;
   }
   mesh.check();
   plan.config = mesh.config;
   plan.client = from.empty() ? 0 : node_from(from, plan.config);
-  plan.server = to.empty() ? static_cast<Node>(plan.config.nodes() - 1) : node_from(to, plan.config);
+  plan.server =
+      to.empty() ? static_cast<Node>(plan.config.nodes() - 1) : node_from(to, plan.config);
   if (plan.client == plan.server) throw BadOption("client and server have to be two tiles");
   if (plan.background > 500'000) throw BadOption("--rate is at most 0.5 here");
   plan.work = static_cast<Cycle>(work);
@@ -62,7 +69,9 @@ int request_command(const Arguments& arguments) {
 
   Output picture(plot);
   const RequestTrace trace = trace_request(plan);
-  if (!trace.complete) throw std::runtime_error("the request did not complete: " + trace.why.substr(0, trace.why.find('\n')));
+  if (!trace.complete)
+    throw std::runtime_error("the request did not complete: " +
+                             trace.why.substr(0, trace.why.find('\n')));
   print(plan, trace);
   if (picture.wanted()) picture.write(picture::timeline(plan, trace, picture.is_page()));
   return 0;

@@ -60,10 +60,12 @@ TEST_CASE("a packet from outside does not get in") {
   CHECK(mesh.network().flits_inside() == 2);
 }
 
-TEST_CASE("teardown completes owed packets, drains queues and switches, and leaves a clean rectangle") {
+TEST_CASE(
+    "teardown completes owed packets, drains queues and switches, and leaves a clean rectangle") {
   Mesh mesh(tiles_6x6());
   const HardwallId wall = mesh.create_hardwall({0, 0, 3, 3});
-  // 0 floods 2, which does not read; 6 stops in the middle of a packet; 12 sends out of the rectangle.
+  // 0 floods 2, which does not read; 6 stops in the middle of a packet; 12 sends out of the
+  // rectangle.
   mesh.start(0, [](Tile& tile) {
     for (;;) tile.send(2, 0, {1, 2, 3});
   });

@@ -1,8 +1,7 @@
-// What holds for any mesh under any traffic: nothing is lost or made twice, packets of a pair stay in
-// order and whole, and credits add up. The words are written by the senders and read by the receivers;
-// the network's own counters are only looked at besides.
+// What holds for any mesh under any traffic: nothing is lost or made twice, packets of a pair stay
+// in order and whole, and credits add up. The words are written by the senders and read by the
+// receivers; the network's own counters are only looked at besides.
 #include <catch2/catch.hpp>
-
 #include <deque>
 #include <map>
 
@@ -34,17 +33,23 @@ struct Word {
   Node from, to;
   uint32_t packet, flit;
 
-  uint64_t packed() const { return uint64_t{from} << 52 | uint64_t{to} << 40 | uint64_t{packet} << 16 | flit; }
+  uint64_t packed() const {
+    return uint64_t{from} << 52 | uint64_t{to} << 40 | uint64_t{packet} << 16 | flit;
+  }
   static Word of(uint64_t w) {
-    return {static_cast<Node>(w >> 52), static_cast<Node>(w >> 40 & 0xfff), static_cast<uint32_t>(w >> 16 & 0xffffff),
-            static_cast<uint32_t>(w & 0xffff)};
+    return {static_cast<Node>(w >> 52), static_cast<Node>(w >> 40 & 0xfff),
+            static_cast<uint32_t>(w >> 16 & 0xffffff), static_cast<uint32_t>(w & 0xffff)};
   }
 };
 
 // Sends packets between random nodes and checks what arrives.
 class Exchange {
  public:
-  Exchange(const Config& config, uint64_t seed) : network_(config, true), random_(seed), senders_(config.nodes()), receivers_(config.nodes()) {
+  Exchange(const Config& config, uint64_t seed)
+      : network_(config, true),
+        random_(seed),
+        senders_(config.nodes()),
+        receivers_(config.nodes()) {
     load_ = 1 + random_.below(100);
     laziness_ = random_.below(90);
   }
@@ -132,8 +137,12 @@ class Exchange {
       ++received_flits_;
       auto [open, begins] = receivers_[node].open.try_emplace(vc, word);
       // Whole: from the first flit on, the flits of one packet and no other, one after the other.
-      if (begins) REQUIRE(word.flit == 0);
-      else REQUIRE(word.packed() == Word{open->second.from, open->second.to, open->second.packet, open->second.flit + 1}.packed());
+      if (begins)
+        REQUIRE(word.flit == 0);
+      else
+        REQUIRE(word.packed() ==
+                Word{open->second.from, open->second.to, open->second.packet, open->second.flit + 1}
+                    .packed());
       REQUIRE(word.to == node);
       open->second = word;
       REQUIRE(flit.is_tail() == (word.flit + 1u == flits));
@@ -161,11 +170,13 @@ class Exchange {
 
 }  // namespace
 
-TEST_CASE("no flit is lost or duplicated, pairs stay in order, packets stay whole, credits add up") {
+TEST_CASE(
+    "no flit is lost or duplicated, pairs stay in order, packets stay whole, credits add up") {
   for (uint64_t seed = 0; seed < 150; ++seed) {
     Random random(seed);
     const Config config = any_config(random);
-    CAPTURE(seed, config.width, config.height, config.vcs, config.depth, config.router_stages, config.link_delay);
+    CAPTURE(seed, config.width, config.height, config.vcs, config.depth, config.router_stages,
+            config.link_delay);
     Exchange(config, seed + 1000).run(300);
   }
 }

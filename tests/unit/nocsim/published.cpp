@@ -1,5 +1,5 @@
-// The published readings of BookSim (Jiang et al., ISPASS'13), within 5 %. The windows are fixed and the
-// seeds too, so the results are the same in every run.
+// The published readings of BookSim (Jiang et al., ISPASS'13), within 5 %. The windows are fixed
+// and the seeds too, so the results are the same in every run.
 #include <catch2/catch.hpp>
 
 #include "nocsim/sweep.h"
@@ -35,7 +35,8 @@ TEST_CASE("the latency curve of a 3x3 mesh with 1 VC is the published one within
   SweepPlan plan = plan_of(3, 1, 2, 4);
   plan.latency_from_injection = true;
   plan.period = 10'000;
-  const std::pair<Rate, double> published[] = {{200'000, 13.5}, {400'000, 17.5}, {520'000, 26}, {560'000, 33}, {600'000, 45}};
+  const std::pair<Rate, double> published[] = {
+      {200'000, 13.5}, {400'000, 17.5}, {520'000, 26}, {560'000, 33}, {600'000, 45}};
   for (auto [rate, latency] : published) {
     const SweepRow row = measure(plan, rate);
     CAPTURE(rate, row.latency_avg, latency);
@@ -54,7 +55,9 @@ TEST_CASE("a 3x3 mesh with 1 VC accepts 0.60 flits at saturation, within 5 %") {
   CHECK(within_5_percent(accepted, 0.60));
 }
 
-TEST_CASE("an 8x8 mesh with 2 VCs accepts 0.38 to 0.39 flits at saturation with 3 stages, 0.37 to 0.40 with 2") {
+TEST_CASE(
+    "an 8x8 mesh with 2 VCs accepts 0.38 to 0.39 flits at saturation with 3 stages, 0.37 to 0.40 "
+    "with 2") {
   const double three = accepted_at_saturation(plan_of(8, 2, 3, 4));
   CAPTURE(three);
   CHECK(three >= 0.38 * 0.95);
@@ -65,7 +68,9 @@ TEST_CASE("an 8x8 mesh with 2 VCs accepts 0.38 to 0.39 flits at saturation with 
   CHECK(two <= 0.40 * 1.05);
 }
 
-TEST_CASE("with packets of one flit, 1, 2 and 4 VCs accept 0.19, 0.39 and 0.42 at saturation, within 5 %") {
+TEST_CASE(
+    "with packets of one flit, 1, 2 and 4 VCs accept 0.19, 0.39 and 0.42 at saturation, within 5 "
+    "%") {
   const std::pair<int, double> published[] = {{1, 0.19}, {2, 0.39}, {4, 0.42}};
   for (auto [vcs, expected] : published) {
     const double accepted = accepted_at_saturation(plan_of(8, vcs, 3, 1));

@@ -1,6 +1,5 @@
 // Programs on tiles: ordinary blocking code, in modelled time.
 #include <catch2/catch.hpp>
-
 #include <memory>
 #include <numeric>
 
@@ -51,7 +50,8 @@ TEST_CASE("a word that one tile sends is what another receives, from the queue i
   CHECK(mesh.tile(35).counts().words_received == 5);
 }
 
-TEST_CASE("the half round trip of a word grows by a cycle with each hop, and a turn costs one more") {
+TEST_CASE(
+    "the half round trip of a word grows by a cycle with each hop, and a turn costs one more") {
   const double one = half_round_trip(udn(), 0, 1);
   CHECK(half_round_trip(udn(), 0, 2) == one + 1);
   CHECK(half_round_trip(udn(), 0, 5) == one + 4);
@@ -194,10 +194,13 @@ TEST_CASE("a program that is stopped, or alive when its mesh goes, runs its dest
   {
     Mesh mesh(udn());
     for (Node node : {0u, 1u, 2u})
-      mesh.start(node, [token](Tile& tile) {
-        const auto mine = token;
-        tile.receive(0);
-      }, node == 2);
+      mesh.start(
+          node,
+          [token](Tile& tile) {
+            const auto mine = token;
+            tile.receive(0);
+          },
+          node == 2);
     CHECK(mesh.run(50).kind == Outcome::Kind::kDeadlock);
     CHECK(token.use_count() == 7);
     mesh.stop(0);
@@ -209,9 +212,12 @@ TEST_CASE("a program that is stopped, or alive when its mesh goes, runs its dest
 
 TEST_CASE("run ends for programs in the foreground, and after the cycles that it was given") {
   Mesh mesh(udn());
-  mesh.start(0, [](Tile& tile) {
-    for (;;) tile.send(static_cast<Node>(tile.receive(0)), 0, {1});
-  }, true);
+  mesh.start(
+      0,
+      [](Tile& tile) {
+        for (;;) tile.send(static_cast<Node>(tile.receive(0)), 0, {1});
+      },
+      true);
   mesh.start(1, [](Tile& tile) {
     tile.send(0, 0, {1});
     tile.receive(0);

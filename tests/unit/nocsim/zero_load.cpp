@@ -16,7 +16,8 @@ void check_all_pairs(const Config& config, int flits) {
     for (Node to = 0; to < nodes; ++to) {
       const int hops = std::abs(config.place_of(from).x - config.place_of(to).x) +
                        std::abs(config.place_of(from).y - config.place_of(to).y);
-      const bool turns = config.place_of(from).x != config.place_of(to).x && config.place_of(from).y != config.place_of(to).y;
+      const bool turns = config.place_of(from).x != config.place_of(to).x &&
+                         config.place_of(from).y != config.place_of(to).y;
       const Cycle expected = (hops + 1) * (config.router_stages + config.link_delay) +
                              (turns ? config.turn_delay : 0) + flits - 1;
       const Cycle measured = zero_load.measure(from, to, flits);
