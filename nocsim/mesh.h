@@ -92,7 +92,7 @@ class Mesh {
   // for it.
   void start(Node node, Program program, bool in_background = false);
   bool is_running(Node node) const { return tiles_[node].fiber && !tiles_[node].fiber->finished(); }
-  // Ends a tile's program as cancelled.
+  // Ends a tile's program as cancelled. This, run() and tear_down() are not for programs to call.
   void stop(Node node);
   // Until all programs have returned, or the other reasons of Outcome; for `cycles` at most. What a
   // program throws comes out of here (and a HardwallFault does not: it only ends its program).
