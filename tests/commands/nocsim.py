@@ -23,7 +23,7 @@ BAD = (["bogus"], ["sweep", "--bogus=1"], ["sweep", "extra"], ["sweep", "--mesh=
 
 def nocsim(*arguments, status=0):
     done = subprocess.run([NOCSIM, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, (arguments, done)
+    assert done.returncode == status, (arguments, done.returncode, done.stdout[-300:], done.stderr)
     return done
 
 
