@@ -15,7 +15,6 @@
 #include "preload/namespaces.h"
 #include "preload/peers.h"
 #include "preload/sleep.h"
-#include "shm/bell.h"
 #include "shm/death_point.h"
 #include "shm/wake.h"
 
@@ -293,7 +292,7 @@ bool CoordinatorLink::push(const Message& m) {
   DeathPoint at_message("request", m.type);
   if (!requests_.try_push(m)) return false;
   sleep_wake_fence();
-  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) ring_bell(bell_);  // ordered by the fence
+  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) kernel::ring(bell_);  // ordered by the fence
   return true;
 }
 

@@ -48,7 +48,7 @@ inline int epoll_wait_now(int epfd, epoll_event* events, int max) {
   return int(libc.syscall(SYS_epoll_pwait, epfd, events, max, 0, nullptr, _NSIG / 8));
 }
 
-// Rings a bell: adds one to an eventfd that does not block. An interrupted one has not rung.
+// Summons the coordinator: adds one to an eventfd of its own that does not block. An interrupted one has not rung.
 inline void ring(int fd) {
   uint64_t one = 1;
   while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {}
