@@ -82,17 +82,18 @@ class Nginx:
         except (OSError, ValueError):
             return None
 
-    def stop(self, seconds=15):
-        """Gracefully, as an operator does; then its log must be free of trouble."""
+    def stop(self, seconds=15, expected=None):
+        """Gracefully, as an operator does; then its log must be free of trouble, but for what is `expected` (a pattern)."""
         master = self.master()
         os.kill(master, signal.SIGQUIT)
         wait_until(lambda: not alive(master), "nginx ends when it is told to quit", seconds)
-        self.check_log()
+        self.check_log(expected)
 
-    def check_log(self):
+    def check_log(self, expected=None):
         with open(os.path.join(self.directory, "error.log"), errors="replace") as log:
             trouble = [line for line in log
-                       if re.search(r"\[(error|crit|alert|emerg)\]|exited on signal", line)]
+                       if re.search(r"\[(error|crit|alert|emerg)\]|exited on signal", line)
+                       and not (expected and re.search(expected, line))]
         check(not trouble, f"nginx's log: {''.join(trouble[:8])}")
 
     def client(self, paths, preload=True, keepalive=0, close=0, count=0):

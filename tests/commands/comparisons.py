@@ -140,7 +140,7 @@ class Connect(Comparison):
             self.assertNotIn("NOT ACCELERATED", row.get("problem", ""))
             if row["figure"] == "connections_per_s" and row["way"] in ("divided", "shared"):
                 asked = row["requests_per_connection"]
-                self.assertTrue(asked < 1 if row["acceptors"] == 1 else asked >= 0.9, row)
+                self.assertLess(asked, 1, row)  # granted, also where several accept
 
     @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
     def test_short_connections_of_a_server_with_workers(self):

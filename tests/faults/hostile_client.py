@@ -6,7 +6,7 @@ import struct
 import sys
 import threading
 
-from raw_client import CHANNEL, CHANNEL_PASSED, MAGIC, RESERVE, RESERVED, SHARERS_BELL, STATUS, SYNC, RawClient, packet
+from raw_client import CHANNEL, CHANNEL_PASSED, MAGIC, RESERVE, RESERVED, SHARERS_BELL, STATUS, SYNC, Bell, RawClient, packet
 
 run_dir, version = sys.argv[1], int(sys.argv[2])
 held = []
@@ -176,9 +176,12 @@ def bells(victim):
     parent.send(RESERVE, [theirs.fileno()])
     theirs.close()
     child = RawClient.__new__(RawClient)
-    child.version, child.socket, child.bell, child.messages, child.kept = version, ours, os.eventfd(0), 0, []
+    child.version, child.socket, child.bell, child.messages, child.kept = version, ours, Bell(), 0, []
     ours.settimeout(10)
-    (_, status, domain, *_), _ = child.wait_for(RESERVED)
+    (_, status, domain, *_), fds = child.wait_for(RESERVED)
+    if status == 0:
+        child.socket = socket.socket(fileno=fds[0])
+        child.socket.settimeout(10)
     if status != 0 or child.hello(domain) != 0:
         return "the child is not welcome"
     for _ in range(3000):

@@ -22,9 +22,7 @@ CLIENT_BYTES = 2 * PAGE
 PAIR_BYTES = 256 << 20
 SLOTS_AT, SLOT_BYTES, READY_AT = 0x40000, 256, PAGE
 F_ADD_SEALS, SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x10  # SEAL, SHRINK, GROW, FUTURE_WRITE
-SEALS_OF_MANY_WRITERS = 0x1 | 0x2 | 0x4
-REQUESTS_AT, REQUEST_ENTRIES_AT = 576, 640         # of ClientRegion
-REPLIES_AT, REPLY_ENTRIES_AT, REPLIES_HEAD_AT = 192, 256, 128
+REQUEST_ENTRIES_AT, REPLY_ENTRIES_AT, REPLIES_HEAD_AT = 576, 192, 128  # of ClientRegion, ReplyRegion, ClientRegion
 ENTRIES = 64
 ACCEPTED, REDIRECT = 8, 16  # SlotState
 
@@ -37,14 +35,14 @@ def v4_words(address):
     return struct.unpack("=QQ", bytes(10) + b"\xff\xff" + socket.inet_aton(address))
 
 
-def sealed_memory(size, writes, seals=SEALS):
+def sealed_memory(size, writes):
     """A memfd with `writes` ({offset: bytes}) in it, and our mapping of it."""
     fd = os.memfd_create("raw", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     memory = mmap.mmap(fd, size)
     for at, data in writes.items():
         memory[at:at + len(data)] = data
-    fcntl.fcntl(fd, F_ADD_SEALS, seals)
+    fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
     return fd, memory
 
 
@@ -60,13 +58,30 @@ def for_others(rig, script, *arguments, user=65534, inside=(), then=()):
     return rig.start([*inside, *becomes, *then, "/usr/bin/python3", path, *arguments], preload=False, talks=True)
 
 
+def lap_mark(position):
+    """shm/message_ring.h: what an entry's status has in its highest bit once it is published."""
+    return 0x8000 if position // ENTRIES % 2 == 0 else 0
+
+
+class Bell:
+    """shm/bell.h: one end rings, the other hears."""
+
+    def __init__(self):
+        self.hears, self.rings = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.rings.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.hears.close()
+        self.rings.close()
+
+
 class RawClient:
     def __init__(self, run_dir, version):
         self.version = version
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
         self.socket.connect(os.path.join(run_dir, "coordinator.sock"))
-        self.bell = os.eventfd(0)
+        self.bell = Bell()
         self.messages = 0
         self.kept = []  # packets that came while another was waited for
 
@@ -95,7 +110,7 @@ class RawClient:
     def hello(self, wanted=0):
         """Registers. The status: 0, or why not."""
         region, self.client_memory = sealed_memory(CLIENT_BYTES, {0: struct.pack("=QI", MAGIC, self.version)})
-        self.send(HELLO, [region, self.bell], domain=wanted)
+        self.send(HELLO, [region, self.bell.rings.fileno()], domain=wanted)
         os.close(region)
         (_, status, self.domain, *_), fds = self.wait_for(WELCOME)
         if status == 0:
@@ -105,16 +120,20 @@ class RawClient:
 
     def request(self, kind, *words, seconds=10):
         """The reply's status and words."""
+        position = self.messages
         self.messages += 1
-        n = self.messages
-        at = REQUEST_ENTRIES_AT + (n - 1) % ENTRIES * 64
-        self.client_memory[at:at + 64] = MESSAGE.pack(kind, 0, n, *words, *[0] * (7 - len(words)))
-        self.client_memory[REQUESTS_AT:REQUESTS_AT + 8] = struct.pack("=Q", n)
+        offset, mark = position % ENTRIES * 64, lap_mark(position)
+        message = MESSAGE.pack(kind, mark, self.messages, *words, *[0] * (7 - len(words)))
+        at = REQUEST_ENTRIES_AT + offset
+        self.client_memory[at + 8:at + 64] = message[8:]
+        self.client_memory[at:at + 8] = message[:8]  # published
         os.eventfd_write(self.summons, 1)
-        wait_until(lambda: struct.unpack_from("=Q", self.reply_memory, REPLIES_AT)[0] >= n, f"a reply to request {kind}", seconds)
-        reply = MESSAGE.unpack_from(self.reply_memory, REPLY_ENTRIES_AT + (n - 1) % ENTRIES * 64)
-        self.client_memory[REPLIES_HEAD_AT:REPLIES_HEAD_AT + 8] = struct.pack("=Q", n)
-        return reply[1], reply[3:]
+
+        def reply():
+            return MESSAGE.unpack_from(self.reply_memory, REPLY_ENTRIES_AT + offset)
+        wait_until(lambda: reply()[1] & 0x8000 == mark, f"a reply to request {kind}", seconds)
+        self.client_memory[REPLIES_HEAD_AT:REPLIES_HEAD_AT + 8] = struct.pack("=Q", self.messages)
+        return reply()[1] & 0x7fff, reply()[3:]
 
     def listen(self, port, address="127.0.0.1"):
         return self.request(LISTEN, *v4_words(address), port | socket.AF_INET << 16, 128 | 1 << 32)[0]
@@ -140,7 +159,8 @@ class RawClient:
         (_, status, *_), fds = self.wait_for(PEER)
         if status != 0:
             return f"no pair: {status}"
-        os.eventfd_write(fds[0], 1)
+        with socket.socket(fileno=fds[0]) as bell:
+            bell.shutdown(socket.SHUT_WR)
         theirs = mmap.mmap(self.region_of(peer), PAIR_BYTES, prot=mmap.PROT_READ)
 
         def said():
@@ -152,14 +172,11 @@ class RawClient:
     def pass_region(self, peer):
         """Opens a passing region for the pair made by begin(). Its number, and our mapping of it."""
         generation = 0 if self.domain < peer else 1
-        region, memory = sealed_memory(PAIR_BYTES, {0: struct.pack("=QIIII", MAGIC, self.version, self.domain, peer, generation)},
-                                       SEALS_OF_MANY_WRITERS)
-        bell = os.eventfd(0)
-        self.send(PASS, [region, bell], domain=peer, value=generation, value2=self.domain)
-        os.close(region)
-        os.close(bell)
-        (_, status, _, number, *_), _ = self.wait_for(PASS)
-        return (status, number), memory
+        bell = Bell()
+        self.send(PASS, [bell.rings.fileno(), bell.hears.fileno()], domain=peer, value=generation, value2=self.domain)
+        bell.close()
+        (_, status, _, number, *_), fds = self.wait_for(PASS)
+        return (status, number), mmap.mmap(fds[0], PAIR_BYTES) if fds else None
 
     def deposit(self, number, slot):
         """Whether it may pass the connection in that slot."""

@@ -41,6 +41,11 @@ class Stream:
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         self.buffer = b""
+        # While nobody listens at a port that connections get as well, the kernel may give one this very port, and it is
+        # connected to itself (a simultaneous open).
+        if self.socket.getsockname() == self.socket.getpeername():
+            self.socket.close()
+            raise Break("connected to itself")
 
     def send(self, data):
         self.socket.sendall(data)
