@@ -67,9 +67,27 @@ class Honest:
             check(figures["deaths"] == 0, f"an honest client lost connections: {figures}")
 
 
+def carriers_of_the_hostile():
+    """What the shim forks to serve what is passed on or kept over exec has a session of its own."""
+    program = os.path.join(TOOLS, "hostile_app").encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = pathlib.Path("/proc", pid, "cmdline").read_bytes()
+        except OSError:
+            continue
+        if command.split(b"\0")[0] == program:
+            yield int(pid)
+
+
 def end_family(process):
-    """What the hostile ones have forked, and what the shim has for them, belongs to their process group."""
+    """What the hostile ones have forked belongs to their process group, but for carriers, which may have gone wrong as they have."""
     def gone():
+        for pid in carriers_of_the_hostile():
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except (ProcessLookupError, ChildProcessError):
+                pass
         try:
             os.killpg(process.pid, signal.SIGKILL)
             while os.waitpid(-process.pid, os.WNOHANG)[0]:
@@ -80,7 +98,7 @@ def end_family(process):
             os.killpg(process.pid, 0)
             return False
         except ProcessLookupError:
-            return True
+            return not any(carriers_of_the_hostile())
     wait_until(gone, "the hostile ones have ended", 30)
 
 
