@@ -1,8 +1,6 @@
 #include "preload/pipes.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "preload/coordinator_link.h"
@@ -216,16 +214,6 @@ void PipeDeparture::call_off() {
 
 namespace {
 
-bool is_channel_memory(int fd) {
-  char path[32], name[64];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  ssize_t n = readlink(path, name, sizeof name - 1);
-  if (n <= 0) return false;
-  name[n] = 0;
-  constexpr const char* kPrefix = "/memfd:";
-  return strncmp(name, kPrefix, strlen(kPrefix)) == 0 && strncmp(name + strlen(kPrefix), kChannelName, strlen(kChannelName)) == 0;
-}
-
 // Of the program's descriptors these are few; the shim's own lie high.
 constexpr int kMostInherited = 256;
 
@@ -249,7 +237,7 @@ void attach_ends(ChannelMapping& m) {
 }  // namespace
 
 void inherit_channel(int fd) {
-  if (!is_channel_memory(fd)) return;
+  if (!is_region_called(fd, kChannelName)) return;
   int memory = move_high(fd);
   if (verify_region(memory, kChannelBytes, Protect::kNone) != 0) return close_own(memory);
   Guard guard(control_lock);

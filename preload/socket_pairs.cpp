@@ -1,8 +1,6 @@
 #include "preload/socket_pairs.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "preload/coordinator_link.h"
@@ -253,16 +251,6 @@ void PairDeparture::call_off() {
 
 namespace {
 
-bool is_handoff_memory(int fd) {
-  char path[32], name[64];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  ssize_t n = readlink(path, name, sizeof name - 1);
-  if (n <= 0) return false;
-  name[n] = 0;
-  constexpr const char* kPrefix = "/memfd:";
-  return strncmp(name, kPrefix, strlen(kPrefix)) == 0 && strncmp(name + strlen(kPrefix), kHandoffName, strlen(kHandoffName)) == 0;
-}
-
 // Of the program's descriptors these are few; the shim's own lie high.
 constexpr int kMostInheritedEnds = 256;
 
@@ -285,7 +273,7 @@ void attach_ends(HandoffMapping& m) {
 }  // namespace
 
 void inherit_handoff(int fd) {
-  if (!is_handoff_memory(fd)) return;
+  if (!is_region_called(fd, kHandoffName)) return;
   int memory = move_high(fd);
   if (verify_region(memory, kHandoffBytes, Protect::kNone) != 0) return close_own(memory);
   Guard guard(control_lock);

@@ -19,10 +19,10 @@
 //         as a bell is one if it is such a socket; on others shutdown(2) could wait for their owner.
 #pragma once
 
-#include <errno.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <unistd.h>
+
+#include "shm/kernel_call.h"
 
 namespace sluice::shm {
 
@@ -30,14 +30,7 @@ inline constexpr int kBellType = SOCK_SEQPACKET;
 
 // Rings; errno stays the caller's. Of a bell that is not there any more nobody hears.
 inline void ring_bell(int ringing_end) {
-#if defined(__x86_64__)
-  long result;
-  asm volatile("syscall" : "=a"(result) : "0"(SYS_shutdown), "D"(ringing_end), "S"(SHUT_WR) : "rcx", "r11", "memory");
-#else
-  int kept = errno;
-  syscall(SYS_shutdown, ringing_end, SHUT_WR);
-  errno = kept;
-#endif
+  kernel_call(SYS_shutdown, ringing_end, SHUT_WR);
 }
 
 // A bell begins rung: from the first moment on nothing can be sent through it.

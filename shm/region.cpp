@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -55,6 +57,17 @@ int verify_region(int fd, std::size_t bytes, Protect protect) {
   // Huge pages would let a reader's single fault cost 2 MiB.
   bool ordinary = fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
   return fits && ordinary ? 0 : -EBADF;
+}
+
+bool is_region_called(int fd, const char* name) {
+  char path[32], target[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  ssize_t n = readlink(path, target, sizeof target - 1);
+  if (n <= 0) return false;
+  target[n] = 0;
+  constexpr const char* kPrefix = "/memfd:";
+  std::size_t prefix = strlen(kPrefix);
+  return strncmp(target, kPrefix, prefix) == 0 && strncmp(target + prefix, name, strlen(name)) == 0;
 }
 
 }  // namespace sluice::shm

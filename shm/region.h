@@ -25,4 +25,8 @@ enum class Protect { kNone, kRegions };
 // Maps somebody else's region for reading. Returns null with errno set.
 [[nodiscard]] void* map_readable(int fd, std::size_t bytes);
 
+// Whether a descriptor is a memfd whose name begins so: create_region() gave it, or somebody else who says so, so it is to be
+// verified.
+[[nodiscard]] bool is_region_called(int fd, const char* name);
+
 }  // namespace sluice::shm

@@ -11,14 +11,14 @@
 // This is the only place in the tree with a sequentially consistent fence.
 #pragma once
 
-#include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
+
+#include "shm/kernel_call.h"
 
 namespace sluice::shm {
 
@@ -42,35 +42,12 @@ inline void cpu_relax() {
 // read-only and belong to another domain (futex(2): the key of a shared futex is its inode).
 inline long futex_wait(const std::atomic<uint32_t>& word, uint32_t expected,
                        const timespec* deadline) {
-  // Raw so that errno stays the caller's.
-  long result;
-#if defined(__x86_64__)
-  register const timespec* r10 asm("r10") = deadline;
-  register long r8 asm("r8") = 0;
-  register long r9 asm("r9") = FUTEX_BITSET_MATCH_ANY;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "0"(SYS_futex), "D"(&word), "S"(FUTEX_WAIT_BITSET), "d"(expected), "r"(r10),
-                 "r"(r8), "r"(r9)
-               : "rcx", "r11", "memory");
-#else
-  result = syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected, deadline, nullptr,
-                   FUTEX_BITSET_MATCH_ANY);
-  if (result < 0) result = -errno;
-#endif
-  return result;
+  return kernel_call(SYS_futex, reinterpret_cast<long>(&word), FUTEX_WAIT_BITSET, expected, reinterpret_cast<long>(deadline), 0,
+                     FUTEX_BITSET_MATCH_ANY);
 }
 
 inline void futex_wake(const std::atomic<uint32_t>& word) {
-#if defined(__x86_64__)
-  long result;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "0"(SYS_futex), "D"(&word), "S"(FUTEX_WAKE), "d"(INT32_MAX)
-               : "rcx", "r11", "memory");
-#else
-  syscall(SYS_futex, &word, FUTEX_WAKE, INT32_MAX);
-#endif
+  kernel_call(SYS_futex, reinterpret_cast<long>(&word), FUTEX_WAKE, INT32_MAX);
 }
 
 }  // namespace sluice::shm

@@ -270,9 +270,12 @@ const CoordinatorCore::Candidate* CoordinatorCore::numbered(uint64_t from_one) c
   return candidate_count_ == 0 ? nullptr : &candidates_[(from_one - 1) % candidate_count_];
 }
 
-// All or none: any change among them is to be told.
+// All or none: any change among them is to be told. None to one of several acceptors itself: it leaves what would be its
+// own to the kernel, and so could never know all of them.
 bool CoordinatorCore::grant_all(DomainId to) {
   if (candidate_count_ > shm::kMostChoices) return false;
+  for (uint32_t i = 0; candidate_count_ > 1 && i < candidate_count_; ++i)
+    if (candidates_[i].domain == to) return false;
   for (uint32_t i = 0; i < candidate_count_; ++i)
     if (!may_begin_at(to, *candidates_[i].listener) || !grant(to, *candidates_[i].listener)) return false;
   return true;

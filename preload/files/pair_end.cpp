@@ -37,26 +37,6 @@ constexpr int kMostTurns = 1000;
 // About 20 us: far less than a process needs to end and to be waited for.
 constexpr uint64_t kCurrentTicks = 1u << 16;
 
-uint64_t clock_ticks() {
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc();
-#else
-  return now_ns();
-#endif
-}
-
-// Lets a peer on this CPU run, or spins for one on another.
-template <class Ready>
-bool await_peer(Ready&& ready, uint32_t peer_cpu) {
-  if (ready()) return true;
-  if (peer_cpu != current_cpu()) return Spinner::spin(ready);
-  for (int i = 0; i < 3; ++i) {
-    sched_yield();
-    if (ready()) return Spinner::learn(true);
-  }
-  return Spinner::learn(false);
-}
-
 uint32_t hint(const Shared<uint32_t>& word) { return word.load(std::memory_order_relaxed); }  // a hint
 
 }  // namespace
@@ -128,7 +108,7 @@ bool PairEnd::ask(const KernelCall& at_once, uint64_t& word, size_t room, ssize_
     n = kNowTheKernels;
     if (alone) return come_in(word, room);
     // A writer in the kernel, with much to write perhaps: it is worth asking it to come here.
-    if (again || !await_peer([&] { return d.writing.load(std::memory_order_acquire) == 0; }, hint(d.writer_cpu))) return false;
+    if (again || !Spinner::await([&] { return d.writing.load(std::memory_order_acquire) == 0; }, hint(d.writer_cpu))) return false;
   }
 }
 
@@ -159,7 +139,7 @@ int PairEnd::copy_out(const iovec* iov, int count, size_t done, size_t n) {
 // Inside: `word` is what it was when this reader came in.
 ssize_t PairEnd::await_and_take(const iovec* iov, int count, uint64_t word) {
   auto came = [&] { return in().word() != word; };
-  (void)await_peer(came, hint(in().direction().writer_cpu));
+  (void)Spinner::await(came, hint(in().direction().writer_cpu));
   size_t room = total_bytes(iov, count), done = 0;
   for (int turns = kMostTurns;; --turns) {
     word = in().word();

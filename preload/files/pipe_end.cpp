@@ -27,13 +27,6 @@ constexpr size_t kPieceBytes = 32 * 1024;
 // Counted as accelerated once so many bytes went through the ring.
 constexpr uint64_t kCountedBytes = 4096;
 
-uint64_t ticks() {
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc();
-#else
-  return now_ns();
-#endif
-}
 // About 20 us: far less than a process needs to end and to be waited for.
 constexpr uint64_t kLookTicks = 1u << 16;
 
@@ -45,18 +38,6 @@ int unread_in_kernel(int fd) {
 ssize_t read_kernel(int fd, const iovec* iov, int count) {
   ssize_t n = count == 1 ? libc.read(fd, iov->iov_base, iov->iov_len) : libc.readv(fd, iov, count);
   return n < 0 ? -errno : n;
-}
-
-// Lets a peer on this CPU run, or spins for one on another.
-template <class Ready>
-bool await(Ready&& ready, uint32_t peer_cpu) {
-  if (ready()) return true;
-  if (peer_cpu != current_cpu()) return Spinner::spin(ready);
-  for (int i = 0; i < 3; ++i) {
-    sched_yield();
-    if (ready()) return Spinner::learn(true);
-  }
-  return Spinner::learn(false);
 }
 
 }  // namespace
@@ -157,7 +138,7 @@ bool PipeEnd::is_writer_awake() const {
 // Whether it has begun ring mode.
 bool PipeEnd::await_ring() {
   auto ready = [this] { return !Channel::is_wanted(channel().word()); };
-  return await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // a hint
+  return Spinner::await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // a hint
 }
 
 bool PipeEnd::is_still_empty(uint64_t word) const { return channel().word() == word; }
@@ -168,7 +149,7 @@ bool PipeEnd::await_bytes() {
     uint64_t word = channel().word();
     return !Channel::is_ring(word) || channel().readable(word) != 0;
   };
-  return await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // likewise
+  return Spinner::await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // likewise
 }
 
 ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
@@ -228,7 +209,7 @@ bool PipeEnd::sleep_in_kernel(Turn& turn, int fd, const iovec* iov, int count, s
 // Now and then: whether there are readers, and nothing in the kernel's pipe that came from a program
 // without the shim. Else ring mode is over.
 bool PipeEnd::is_current(int fd) {
-  uint64_t now = ticks();
+  uint64_t now = clock_ticks();
   if (now - looked_at_ < kLookTicks) return true;
   looked_at_ = now;
   header().writer_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
@@ -243,7 +224,7 @@ bool PipeEnd::await_space(size_t wanted) {
     uint64_t word = channel().word();
     return !Channel::is_ring(word) || channel().space(word) >= wanted;
   };
-  return await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // a hint
+  return Spinner::await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // a hint
 }
 
 // A reader wants the ring: whether it begins. Under the write lock.
@@ -252,7 +233,7 @@ bool PipeEnd::begin_ring(int fd, uint64_t word, size_t total) {
   auto ready = [&] { return unread_in_kernel(fd) == 0 || channel().word() != word; };
   // The reader is busy with what it has read. Worth waiting for if there is much to write.
   uint32_t reader_cpu = header().reader_cpu.load(std::memory_order_relaxed);  // a hint
-  if (!ready() && (total <= PIPE_BUF || !Spinner::is_promising() || !await(ready, reader_cpu))) return false;
+  if (!ready() && (total <= PIPE_BUF || !Spinner::is_promising() || !Spinner::await(ready, reader_cpu))) return false;
   if (channel().word() != word) return true;
   looked_at_ = 0;  // the reader may have died since it wished so
   return channel().enter(word);
@@ -265,7 +246,7 @@ bool PipeEnd::await_wish(int fd, uint64_t word) {
   if (unread_in_kernel(fd) + PIPE_BUF <= int(header().limit.load(std::memory_order_relaxed))) return false;  // likewise
   header().writer_cpu.store(current_cpu(), std::memory_order_relaxed);  // likewise
   auto ready = [&] { return channel().word() != word; };
-  return await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // likewise
+  return Spinner::await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // likewise
 }
 
 // What this thread writes to the kernel next comes after what is in the ring. Ends with --writing.

@@ -297,14 +297,7 @@ void TcpSocket::on_peer_gone(DomainId who) {
   bool waited = (said & (kAccepted | kClosed)) == 0 || (said & kRedirect) != 0;
   if (initiator && !shared && !left_behind && waited) {
     // In the backlog, or it was sent away before the end: a sibling may take it, as from the kernel's.
-    orphaned = true;
-    if (closed) {
-      (void)wind_up();
-      return;
-    }
-    wake_own_threads();
-    redirect(false, false);
-    announce();
+    make_again();
     return;
   }
   dead = true;
@@ -326,6 +319,11 @@ void TcpSocket::on_unmet(bool unseen) {
     else wake_own_threads(), announce();
     return;
   }
+  make_again();
+}
+
+// Nobody has accepted it, and who could have is gone.
+void TcpSocket::make_again() {
   orphaned = true;
   if (closed) {
     (void)wind_up();
@@ -362,15 +360,15 @@ void TcpSocket::redirect_locked() {
   uint32_t avoid_listener = mine->listener;
   Route* route = nullptr;
   uint32_t index = 0;
+  bool denied = false;  // by a policy that came meanwhile: then it is nowhere to go
   for (int i = 0; i < kRedirectTries && route == nullptr; ++i) {
     Fallback why;
-    bool denied;
     route = find_route(remote, avoid, avoid_listener, why, denied);
     if (route == nullptr) break;
     if (route->pair == pair && route->listener == avoid_listener) route = nullptr;
   }
   if (route != nullptr && !route->pair->take_slot(index)) route = nullptr;
-  int kernel_fd = route == nullptr ? connect_kernel(copy, sent, finished) : -1;
+  int kernel_fd = route == nullptr && !denied ? connect_kernel(copy, sent, finished) : -1;
   if (route == nullptr && kernel_fd < 0) {
     free(copy);
     return abandon(kReset | kClosed);

@@ -368,7 +368,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
 ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here) {
   if (theirs == nullptr || is_left_behind_by_peer()) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
-  if (theirs == nullptr) return (remote & kFin) != 0 ? 0 : -EAGAIN;
+  if (theirs == nullptr) return (remote & kFin) != 0 ? end_of(remote) : -EAGAIN;
   ByteConsumer in(region_of(theirs), *theirs, *mine);
   IovCursor cursor(iov, count, skip);
   size_t left = total_bytes(iov, count) - skip;
@@ -445,6 +445,11 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     redirect(false, true);
     return -EAGAIN;
   }
+  return end_of(remote);
+}
+
+// Nothing is there to be read: whether it is the end, or a reset that was not told yet. -EAGAIN: neither.
+int TcpSocket::end_of(uint32_t remote) {
   note_reset(remote);
   if (!reset_noted && (remote & kFin) != 0) return 0;
   int e = error.load(std::memory_order_relaxed);  // told once

@@ -103,6 +103,7 @@ class TcpSocket : public File {
   void on_peer_gone(shm::DomainId who);  // that domain died, whatever it has to do with us
   // A peer that lives: `unseen` if it does not see what is in this pair, else we do not see what is in its.
   void on_unmet(bool unseen);
+  void make_again();
   // The acceptor never took it: connect elsewhere. The flags: which locks the caller holds.
   void redirect(bool sending, bool receiving);
   bool is_unaccepted();      // ours, and still to be accepted; and it could be made elsewhere
@@ -276,6 +277,7 @@ class TcpSocket : public File {
   ssize_t send_urgent(const iovec* iov, int count, size_t skip);
   void note_reset(uint32_t remote);
   ssize_t receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here);
+  int end_of(uint32_t remote);
   ssize_t send_with_control_now(const msghdr& m);
   int announce_ancillary(const msghdr& m, uint32_t bytes);
   int open_channel();

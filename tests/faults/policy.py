@@ -68,6 +68,35 @@ except OSError as error:
 """
 
 
+# One of several at a port: says which; accepts from the first line of input on, and ends with the second.
+SHARES_PORT = """
+import socket, sys, threading
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind(("127.0.0.1", int(sys.argv[1])))
+s.listen()
+print(s.getsockname()[1], flush=True)
+def serve():
+    while True:
+        s.accept()[0].send(b"served")
+sys.stdin.readline()
+s.settimeout(None)
+threading.Thread(target=serve, daemon=True).start()
+print("accepts", flush=True)
+sys.stdin.readline()
+"""
+WAITS = """
+import errno, socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.send(b"hello")
+print("connected", flush=True)
+try:
+    print(s.recv(100).decode(), flush=True)
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+"""
+
+
 class Ruled:
     """A coordinator with a policy, and processes of two users that may read the library."""
 
@@ -243,6 +272,25 @@ def a_reload_ends_grants_and_not_connections(rig, ruled):
     same("when the rules are gone", bob.open(2), ({"ok": 2}, 2))
 
 
+def what_is_sent_away_is_judged_anew(rig, ruled):
+    """It was let in, and waits; its acceptor ends when there is a rule against it: it goes to no other one, by no way."""
+    for rule, outcome in (("", "served"), (f'[[rule]]\naction = "deny"\noperation = "connect"\nuid = {BOB}\n', "ECONNRESET")):
+        ruled.restart("")
+        first = ruled.start(ALICE, [PROGRAM, "-c", SHARES_PORT, "0"])
+        port = first.line().strip()
+        before = rig.accelerated()
+        client = ruled.start(BOB, [PROGRAM, "-c", WAITS, port])
+        same("the client", client.line().strip(), "connected")
+        same("accelerated", rig.accelerated() - before, 1)
+        second = ruled.start(ALICE, [PROGRAM, "-c", SHARES_PORT, port])
+        second.line()
+        same("the second one", second.ask("accept"), "accepts")
+        if rule:
+            ruled.reload(rule, "read again")
+        first.kill()
+        same(f"under {rule!r}", client.line().strip(), outcome)
+
+
 def who_goes_around_the_shim_is_not_accepted(rig, ruled):
     ruled.restart("")
     server, port = ruled.server(ALICE)
@@ -415,7 +463,8 @@ def everything(rig):
     ruled = Ruled(rig)
     only = os.environ.get("ONLY", "")
     for test in (wrong_files_do_not_start, rules_hold_by_user_and_port, rules_hold_for_names, rules_hold_for_listening,
-                 rules_hold_by_program, a_reload_ends_grants_and_not_connections, who_goes_around_the_shim_is_not_accepted,
+                 rules_hold_by_program, a_reload_ends_grants_and_not_connections,
+                 what_is_sent_away_is_judged_anew, who_goes_around_the_shim_is_not_accepted,
                  only_what_is_held_is_passed, a_socket_file_is_as_open_as_its_mode, limits_send_to_the_kernel, requests_are_limited, a_flood_slows_nobody, namespaces_do_not_meet,
                  who_says_that_it_listens_has_to):
         if only in test.__name__:

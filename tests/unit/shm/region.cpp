@@ -37,6 +37,15 @@ TEST_CASE("a new region has its size, is empty and closes on exec") {
   munmap(bytes, kBytes);
 }
 
+TEST_CASE("a region is known by the name that it was created with") {
+  Descriptor fd(create_region("sluice-test", kBytes));
+  CHECK(is_region_called(fd.get(), "sluice-test"));
+  CHECK_FALSE(is_region_called(fd.get(), "sluice-other"));
+  CHECK_FALSE(is_region_called(-1, "sluice-test"));
+  Descriptor file(open("/dev/null", O_RDWR | O_CLOEXEC));
+  CHECK_FALSE(is_region_called(file.get(), "null"));
+}
+
 TEST_CASE("a reader sees what the writer writes after sealing") {
   test::MappedRegion region(kBytes);
   region.as_written<int>() = 42;

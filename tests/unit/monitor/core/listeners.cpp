@@ -438,6 +438,12 @@ TEST_CASE_METHOD(GrantedTwo, "each of several acceptors can be asked for by its 
   CHECK(numbered(~0u).status == 0);
 }
 
+TEST_CASE_METHOD(GrantedTwo, "one of several acceptors is given no choice among them, as it is one itself") {
+  CHECK(connect(server, kV4Loopback, kPort, {.grant = true}).choices == 0);
+  core->remove(sibling);
+  CHECK(connect(server, kV4Loopback, kPort, {.grant = true}).choices == 1);
+}
+
 TEST_CASE_METHOD(GrantedTwo, "a choice among several ends with one of them, and when another comes") {
   numbered(1);
   core->remove(sibling);
