@@ -500,6 +500,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
       }
       if (is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(flags, waited);
       if ((remote & kClosed) != 0) {  // the kernel takes it, and is then told that nobody listens
+        if (total == 0) return 0;     // there was nothing to send, and nobody is told
         reset_noted = true;
         error.store(EPIPE, std::memory_order_relaxed);  // told once
         return ssize_t(total);

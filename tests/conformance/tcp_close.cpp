@@ -131,6 +131,18 @@ TEST_EVERYWHERE("writing to a closed peer is reset, then a broken pipe") {
   CHECK_EQ(read_error(fd), 0);
 }
 
+TEST_EVERYWHERE("sending nothing to a closed peer succeeds, any number of times") {
+  auto [fd, peer] = connect_peer(where);
+  peer.close();
+  CHECK_EQ(read_once(fd), "");
+  for (int i = 0; i < 3; i++) {
+    CHECK_EQ(send(fd, "", 0, MSG_NOSIGNAL), 0);
+    CHECK_EQ(write(fd, "", 0), 0);
+  }
+  CHECK_EQ(send_error(fd), 0);  // the first byte is still taken
+  send_until_error(fd, EPIPE);
+}
+
 TEST_EVERYWHERE("everything written before close is read") {
   auto [fd, peer] = connect_peer(where);
   set_nonblocking(fd);
