@@ -24,6 +24,9 @@ class Peers {
   // There is memory to be given back, for which nobody may be looking at it: whoever has looked drains once more.
   void note_unswept() { unswept_.store(true, std::memory_order_relaxed); }  // a hint
   bool is_unswept() const { return unswept_.load(std::memory_order_relaxed); }
+  // A hint without the lock: whether somebody may have died whose memory we still have, or memory is unswept. Who comes
+  // here seldom, as it goes on with the kernel, drains then.
+  bool has_dead() const { return coordinator.has_packets() || gone_.load(std::memory_order_relaxed) > 0 || is_unswept(); }
   bool is_unfinished() const { return unfinished_.load(std::memory_order_relaxed); }
   // A hint without the lock: whether drain() would find something.
   bool has_news() const;
@@ -116,7 +119,7 @@ class Peers {
   uint32_t sleepers_ = 0;
   uint32_t acceptors_ = 0;  // sleepers that accept
   uint32_t accepting_ = 0;  // where
-  uint32_t gone_ = 0;
+  std::atomic<uint32_t> gone_{0};  // written under the lock
   // Sleeps since this process was forked, up to where it asks for a bell of its own; who has few ends soon.
   uint32_t sleeps_ = 0;
   static constexpr uint32_t kSleepsBeforeBell = 8;

@@ -32,8 +32,16 @@ File* take_out(int fd) {
   return f;
 }
 
+// Perhaps it was the last connection with one who has died.
+void release(File* f) {
+  f->release();
+  if (!peers.has_dead()) return;
+  Guard guard(control_lock);
+  peers.drain();
+}
+
 void drop(int fd) {
-  if (File* f = take_out(fd)) f->release();
+  if (File* f = take_out(fd)) release(f);
 }
 
 int close_one(int fd) {
@@ -44,7 +52,7 @@ int close_one(int fd) {
   drop_pair_end(fd);
   File* f = descriptors.peek(fd) != nullptr ? take_out(fd) : nullptr;
   int r = kernel::close(fd) == 0 ? 0 : -errno;  // a kernel listener goes before its connections are sent away
-  if (f != nullptr) f->release();
+  if (f != nullptr) release(f);
   return r;
 }
 

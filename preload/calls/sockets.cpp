@@ -92,6 +92,7 @@ int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t leng
     Guard guard(control_lock);
     if (int error = make_real(fd, s); error != 0) return error;
     hand_to_kernel(s, -1, released);
+    if (peers.has_dead()) peers.drain();  // perhaps it does nothing else with us from here on
   }
   while (released-- > 0) s.release();
   return libc.connect(fd, addr, length) == 0 ? 0 : -errno;

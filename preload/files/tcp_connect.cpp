@@ -476,6 +476,7 @@ Moved TcpSocket::move_locked() {
   after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
   wake_own_threads(old);
   announce();
+  if (to->gone) make_again();  // withdraw() has heard of that, when nothing had begun there yet
   return Moved::kYes;
 }
 

@@ -131,13 +131,11 @@ class Storm:
             check(memory <= before[pid][1] + GROWTH_BYTES, f"{pid} has {memory} bytes, {before[pid][1]} before")
 
     def check_memory_of_the_dead(self):
-        """Every pair's region that somebody maps is of two who live; but who goes on with the kernel alone keeps those
-        of the dead until it next comes to the shim (docs/divergences.md)."""
+        """Every pair's region that somebody maps is of two who live."""
         def left():
             living = living_domains(self.rig.coordinator.pid)
-            at_the_shim = {client["pid"] for client in self.rig.status()["clients_detail"] if client["open"] > 0}
             dead = {pid: [ends for ends in mapped_pairs(pid) if not all(domain in living for domain in ends)]
-                    for pid in self.long_lived() if pid in at_the_shim}
+                    for pid in self.long_lived()}
             return [(command_line(pid), domain_of(pid), ends) for pid, ends in dead.items() if len(ends) > MOST_LEFT]
         if not self.rig.native:
             try:

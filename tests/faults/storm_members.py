@@ -31,6 +31,17 @@ backend out
 """
 
 
+def in_session(leader):
+    """Those that are in the session which this process has begun, proc_pid_stat(5)."""
+    def session(pid):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return int(file.read().rpartition(")")[2].split()[3])
+        except OSError:
+            return None
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and session(name) == leader]
+
+
 class Member:
     """A program that the storm may kill, and that begins again."""
 
@@ -81,24 +92,23 @@ class StormNginx:
         write_documents(os.path.join(rig.directory, "documents"), SIZES)
         self.nginx = Nginx(rig, workers=2)
         self.nginx.start()
-        self.known = []
 
     def pids(self):
         master = self.nginx.master()
         return [master, *descendants_of(master)] if master else []
 
     def look_after(self):
-        pids = self.pids()
-        if pids and alive(pids[0]):
-            self.known = pids
+        master = self.nginx.master()
+        if alive(master):
             return
-        for pid in self.known:
-            if "nginx" in command_line(pid):
+        # As a daemon it began a session (setsid(2)), and its workers are in it, also one that it had just forked.
+        while left := [pid for pid in in_session(master) if alive(pid)]:
+            for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-        wait_until(lambda: not any(alive(pid) for pid in self.known), "the workers end")
+            wait_until(lambda: not any(alive(pid) for pid in left), "the workers end")
         self.nginx.start()
 
     def reload(self):
