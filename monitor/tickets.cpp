@@ -263,7 +263,8 @@ void Tickets::claim(Client& client, InPacket& packet) {
   }
   Client* peer = clients_.by_domain(region.key.reader);
   if (peer != nullptr && (peer->doomed || peer->stage != Stage::kWelcomed)) peer = nullptr;
-  if (peer != nullptr && core_.share(client.domain, region.key.reader) != 0) return refuse(ENOMEM);
+  // Also one who is about to be removed: the directory still shows it, so its death is to be heard of. ESRCH: it does not.
+  if (core_.share(client.domain, region.key.reader) == ENOMEM) return refuse(ENOMEM);
   if (std::count(region.holders.begin(), region.holders.end(), client.domain) == 0) region.holders.push_back(client.domain);
   PairKey back = opposite_of(region);
   pairs_.join(region.key, client.domain);

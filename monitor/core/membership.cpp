@@ -128,7 +128,8 @@ int CoordinatorCore::pair(DomainId a, DomainId b) {
 }
 
 int CoordinatorCore::share(DomainId taker, DomainId peer) {
-  if (!domains_.is(taker, Presence::kPresent) || !domains_.is(peer, Presence::kPresent)) return ESRCH;
+  bool lives = domains_.is(peer, Presence::kPresent) || domains_.is(peer, Presence::kExpected);
+  if (!domains_.is(taker, Presence::kPresent) || !lives) return ESRCH;
   return taker == peer || adjacency_.connect(taker, peer) ? 0 : ENOMEM;
 }
 

@@ -144,7 +144,17 @@ int TcpSocket::open_channel() {
   }
   channels->out = move_high(ends[0]);
   channels->far = move_high(ends[1]);
+  let_go_of_far_end();
   return 0;
+}
+
+// What it has is the reader's alone, and ends with the reader, unless all may have to be sent again elsewhere.
+void TcpSocket::let_go_of_far_end() {
+  if (channels == nullptr || channels->far < 0) return;
+  bool may_move = initiator && !dead && (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kAccepted) == 0);
+  if (may_move) return;
+  close_own(channels->far);
+  channels->far = -1;
 }
 
 // Sends what fits at once, with its control message. Bytes or -errno; -EAGAIN: no space; -EBUSY: none

@@ -273,6 +273,7 @@ void TcpSocket::on_news() {
     return listener->give_up(this);
   if ((remote_state() & kRedirect) != 0) redirect(false, false);
   else if (waiting.list == nullptr && is_unaccepted()) preload::waiting.begun(*this);
+  let_go_of_far_end();
   announce();
 }
 
@@ -301,6 +302,7 @@ void TcpSocket::on_peer_gone(DomainId who) {
     return;
   }
   dead = true;
+  let_go_of_far_end();
   if (closed) {
     (void)wind_up();
     return;

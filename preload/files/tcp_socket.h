@@ -281,6 +281,7 @@ class TcpSocket : public File {
   ssize_t send_with_control_now(const msghdr& m);
   int announce_ancillary(const msghdr& m, uint32_t bytes);
   int open_channel();
+  void let_go_of_far_end();
   bool is_told_anyway(const msghdr& m) const;
   int wait_for_channel(const Deadline& d, uint32_t seen_unrestarted);
   bool say_maker();

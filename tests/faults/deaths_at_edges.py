@@ -43,6 +43,7 @@ class Deaths:
         try:
             output = process.communicate(timeout=SECONDS)[0]
         except subprocess.TimeoutExpired:
+            os.system(f"/tmp/onhang2.sh {process.pid} > /tmp/edge-hang.txt 2>&1")
             raise Failure(f"{scenario} {options}: does not end") from None
         check(process.returncode == 0, f"{scenario} {options}: {output[-1500:]}")
         return output
