@@ -1,6 +1,8 @@
 #include "monitor/directory.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "shm/region.h"
 #include "shm/wake.h"
@@ -17,7 +19,24 @@ int DirectoryRegion::create(bool polling) {
   region_->magic = shm::kMagic;
   region_->version = shm::kProtocolVersion;
   region_->polling = polling;
+  own();
   return shm::seal_region(fd, shm::Protect::kRegions);
+}
+
+// In the place of the C library's list, which has robust mutexes only.
+void DirectoryRegion::own() {
+  region_->owner.store(uint32_t(gettid()) | FUTEX_WAITERS, std::memory_order_release);
+  held_.list.next = &node_;
+  node_.next = &held_.list;
+  held_.futex_offset = reinterpret_cast<char*>(&region_->owner) - reinterpret_cast<char*>(&node_);
+  syscall(SYS_set_robust_list, &held_, sizeof held_);
+}
+
+DirectoryRegion::~DirectoryRegion() {
+  if (region_.get() == nullptr) return;
+  syscall(SYS_set_robust_list, nullptr, sizeof held_);
+  region_->owner.fetch_or(FUTEX_OWNER_DIED, std::memory_order_release);
+  shm::futex_wake(region_->owner);
 }
 
 void DirectoryRegion::set_port(uint16_t port, bool listened) {

@@ -1,14 +1,21 @@
 // The directory region: what every client may read.
 #pragma once
 
+#include <linux/futex.h>
+
 #include "monitor/descriptor.h"
 #include "monitor/mapping.h"
 #include "shm/layout.h"
 
 namespace sluice::monitor {
 
+// Stays where it is, in one thread: the kernel looks at it when that ends.
 class DirectoryRegion {
  public:
+  DirectoryRegion() = default;
+  ~DirectoryRegion();
+  DirectoryRegion(const DirectoryRegion&) = delete;
+  DirectoryRegion& operator=(const DirectoryRegion&) = delete;
   // Returns 0 or -errno.
   [[nodiscard]] int create(bool polling);
   int fd() const { return fd_.get(); }
@@ -27,8 +34,11 @@ class DirectoryRegion {
 
  private:
   static void set_bit(shm::Shared<uint64_t>& word, uint32_t bit, bool value);
+  void own();
   Descriptor fd_;
   Mapping<shm::Directory> region_;
+  robust_list_head held_{};  // of Directory::owner alone
+  robust_list node_{};
 };
 
 }  // namespace sluice::monitor

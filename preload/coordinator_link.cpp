@@ -142,7 +142,7 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
       self_ = p.domain;
       protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
       replies_.store(static_cast<const ReplyRegion*>(replies), std::memory_order_release);
-      directory_ = static_cast<const Directory*>(directory);
+      directory_.store(static_cast<const Directory*>(directory), std::memory_order_release);
       shared_queue_ = static_cast<SharedQueueRegion*>(queue);
       bell_ = r.fds[2];
     } else {
@@ -233,6 +233,7 @@ bool CoordinatorLink::give_up_asking() {
 void CoordinatorLink::lose() {
   if (socket_ < 0) return;
   unsent_.clear();  // it was for this one
+  if (!directory()->has_owner()) futex_wake(directory()->owner);
   close_own(socket_);
   socket_ = -1;
   close_own(bell_);
@@ -292,7 +293,7 @@ bool CoordinatorLink::push(const Message& m) {
   DeathPoint at_message("request", m.type);
   if (!requests_.try_push(m)) return false;
   sleep_wake_fence();
-  if ((directory_->sleeping.load(std::memory_order_relaxed) & 1) != 0) kernel::ring(bell_);  // ordered by the fence
+  if ((directory()->sleeping.load(std::memory_order_relaxed) & 1) != 0) kernel::ring(bell_);  // ordered by the fence
   return true;
 }
 

@@ -92,7 +92,12 @@ class CoordinatorLink {
   // After that, or after it went away: whether it is there. Then everything is announced again.
   void try_again();
 
-  const shm::Directory* directory() const { return directory_; }
+  const shm::Directory* directory() const { return directory_.load(std::memory_order_acquire); }
+  // A hint without the lock: it is away, or about to be. ensure() then finds out, or finds the next one.
+  bool is_away() const {
+    const shm::Directory* d = directory();
+    return !connected() || (d != nullptr && !d->has_owner());
+  }
   shm::Shared<uint32_t>* doorbell_waiters() const { return waiters_.load(std::memory_order_acquire); }
   const shm::ReplyRegion* replies() const { return replies_.load(std::memory_order_acquire); }
 
@@ -169,7 +174,7 @@ class CoordinatorLink {
   std::atomic<shm::Shared<uint32_t>*> waiters_{nullptr};  // of client_, read without the lock
   std::atomic<uint64_t> early_[shm::kCounters] = {};
   std::atomic<const shm::ReplyRegion*> replies_{nullptr};  // read without the lock
-  const shm::Directory* directory_ = nullptr;
+  std::atomic<const shm::Directory*> directory_{nullptr};  // read without the lock
   shm::SharedQueueRegion* shared_queue_ = nullptr;
   int bell_ = -1;  // the coordinator's
   uint64_t namespace_ = 0;

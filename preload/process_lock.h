@@ -3,9 +3,7 @@
 // that may sleep.
 #pragma once
 
-#include <errno.h>
 #include <sched.h>
-#include <signal.h>
 
 #include "preload/deferral.h"
 #include "preload/sleep.h"
@@ -16,6 +14,9 @@ namespace sluice::preload {
 // This thread's number, as kill(2) knows it.
 uint32_t thread_id();
 void forget_thread_id();  // in a forked child
+// Whether there is no such thread any more. A process that was killed counts as gone before anybody has waited for it,
+// when kill(2) still finds it. Safe in signal handlers; a few system calls.
+bool has_ended(uint32_t thread);
 
 class ProcessLock {
  public:
@@ -54,8 +55,8 @@ class ProcessLock {
   }
   // Whether its owner is dead and it is ours now. `seen`: what the word said.
   [[nodiscard]] bool take_over(uint32_t seen) {
-    auto owner = pid_t(seen & ~kAwaited);
-    if (owner == 0 || ::kill(owner, 0) == 0 || errno != ESRCH) return false;
+    uint32_t owner = seen & ~kAwaited;
+    if (owner == 0 || !has_ended(owner)) return false;
     return word_.compare_exchange_strong(seen, thread_id() | kAwaited, std::memory_order_acquire) && had();
   }
   [[nodiscard]] bool try_lock_or_take_over() {

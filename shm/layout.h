@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 6;
+inline constexpr uint32_t kProtocolVersion = 7;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -318,6 +318,11 @@ struct Directory {
   // 0: anybody may connect anywhere, and whoever accepts need not ask (kMay). Else the number of the policy in
   // force: what was answered under another one does not hold.
   Shared<uint32_t> policy;
+  // Futex word for who sleeps on nothing that the kernel would end with the coordinator: its thread, to which the kernel adds
+  // kOwnerDied when that has ended, and wakes one sleeper (robust futexes, set_robust_list(2)). That one wakes the rest.
+  Shared<uint32_t> owner;
+  static constexpr uint32_t kOwnerDied = 1u << 30;  // FUTEX_OWNER_DIED
+  bool has_owner() const { return (owner.load(std::memory_order_acquire) & kOwnerDied) == 0; }
   alignas(kCacheLine) Shared<uint32_t> sleeping;  // odd: the coordinator sleeps, ring its bell
   alignas(kCacheLine) Shared<uint64_t> ports[65536 / 64];        // accelerated listeners, any namespace
   alignas(kCacheLine) Shared<uint64_t> alive[kMaxDomains / 64];  // registered and not dead

@@ -177,7 +177,7 @@ void PairEnd::note_taken(size_t n) {
 
 bool PairEnd::is_reader_alive() {
   auto reader = pid_t(hint(out().direction().read_lock) & ~(1u << 31));
-  return reader != 0 && (::kill(reader, 0) == 0 || errno != ESRCH);
+  return reader != 0 && !has_ended(uint32_t(reader));
 }
 
 // Now and then: whether there is a reader, bytes may be sent, and none are in the kernel's socket that came from a

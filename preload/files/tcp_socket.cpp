@@ -35,20 +35,24 @@ struct Word {
 
 long wait_on_words(const Word& peers, const Word& own, const Deadline& deadline, uint32_t seen) {
   const ReplyRegion* replies = coordinator.replies();
+  const Directory* directory = coordinator.directory();  // of that coordinator, or of the next one
   DoorbellWait wait;
-  futex_waitv words[3] = {};
+  futex_waitv words[4] = {};
   words[0] = {peers.value, uint64_t(&peers.at), FUTEX_32, 0};
   words[1] = {own.value, uint64_t(&own.at), FUTEX_32, 0};
   Deadline slice = Deadline::in_ms(kAwayMs);
   const timespec* until = deadline.absolute();
-  if (replies != nullptr) {
+  uint32_t owner = directory != nullptr ? directory->owner.load(std::memory_order_acquire) : Directory::kOwnerDied;
+  bool there = replies != nullptr && (owner & Directory::kOwnerDied) == 0;
+  if (there) {
     words[2] = {replies->doorbell.load(std::memory_order_acquire), uint64_t(&replies->doorbell), FUTEX_32, 0};
+    words[3] = {owner, uint64_t(&directory->owner), FUTEX_32, 0};
     if (coordinator.has_packets()) return 0;
   } else if (deadline.is_never() || slice.left().tv_nsec < deadline.left().tv_nsec) {
     until = slice.absolute();
   }
-  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), replies != nullptr ? 3 : 2, 0,
-                                 long(until), CLOCK_MONOTONIC);
+  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), there ? 4 : 2, 0, long(until), CLOCK_MONOTONIC);
+  if (there && !directory->has_owner()) futex_wake(directory->owner);
   if (r == -ENOSYS)  // before Linux 5.16
     r = interruptible_syscall(seen, SYS_futex, long(&peers.at), FUTEX_WAIT_BITSET, peers.value, long(slice.absolute()), 0);
   return r >= 0 || r == -EAGAIN ? 0 : r;
@@ -264,11 +268,12 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
     }
   }
   if (state == TcpState::kConnected && (coordinator.has_packets() || theirs == nullptr || is_left_behind_by_peer() ||
-                                        !coordinator.connected() || peers.is_unfinished() || peers.is_unswept())) {
+                                        coordinator.is_away() || peers.is_unfinished() || peers.is_unswept())) {
     looking.pause();  // or nobody could sweep
     {
       Guard guard(control_lock);
       if (!ready() && coordinator.is_called()) coordinator.try_again();
+      else if (!ready() && coordinator.is_away()) (void)coordinator.ensure();
       peers.drain();
       attach();
     }
