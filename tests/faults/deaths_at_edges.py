@@ -26,6 +26,8 @@ SCENARIOS = {"tcp": ("server", "client"), "epoll": ("server", "client"), "rights
              "records": ("server", "client"), "fork": ("server", "client"), "pass": ("server", "worker", "client"),
              "exec": ("server",), "pipe": ("client",)}
 EDGES = {"R0", "R1", "R2", "S0", "S1", "M0", "N1", "E0", "F1", "channel P0", "channel Q1"}
+# A carrier that ends while there is no coordinator is not missed by the next one (docs/divergences.md).
+UNDER_ORPHANS = [scenario for scenario in SCENARIOS if scenario != "exec"]
 MOST_LOOKS = 40  # a pipe is often read by the kernel alone
 
 
@@ -126,7 +128,7 @@ def coordinators_places(deaths, scenario):
 def coordinator_dies(deaths):
     """Whoever looks after it begins it again. Without that, processes that meet just then wait for the next one."""
     rig = deaths.rig
-    jobs = some_of([(scenario, place) for scenario in SCENARIOS for place in coordinators_places(deaths, scenario)], rig)
+    jobs = some_of([(scenario, place) for scenario in UNDER_ORPHANS for place in coordinators_places(deaths, scenario)], rig)
     died = 0
     for scenario, place in jobs:
         try:
