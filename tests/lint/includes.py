@@ -19,7 +19,9 @@ RULES = {
     "monitor": ({"shm", "monitor", "tilera"}, {"libc", "library", "third-party"}),
     "monitor/core": ({"shm", "monitor/core"}, set()),
     "nocsim": ({"nocsim"}, {"libc", "library"}),
-    "tilera": ({"shm", "monitor/core", "nocsim", "tilera"}, {"libc", "library"}),
+    "tilera": ({"shm", "monitor/core", "tilera"}, set()),  # what runs on a tile
+    "tilera/sim_noc.h": ({"nocsim", "tilera"}, {"library"}),
+    "tilera/sim": ({"shm", "monitor/core", "nocsim", "tilera"}, {"libc", "library"}),
     "bench": ({"shm", "bench"}, {"libc", "library"}),
     "examples": (set(), {"libc", "library"}),
 }
