@@ -40,14 +40,15 @@ void send_message(N& noc, TileId to, Queue queue, const Message& m) {
   send_framed(noc, noc.header(to, queue), shm::frame_of(m, shm::words_that_travel(m), noc.here()), m);
 }
 
-// The words after a frame, which is plausible and not kInLine.
+// The message that a frame begins. Of one that lies in memory, and of an impossible one, no word follows.
 template <Queue kQueue, Noc N>
 Message receive_rest(N& noc, Frame frame) {
   Message m{};
   m.type = uint16_t(frame.type);
   m.status = uint16_t(frame.status);
   m.id = frame.id;
-  for (uint32_t i = 0; i < frame.words; ++i) m.words[i] = noc.template receive<kQueue>();
+  const uint32_t words = frame.words <= shm::kMessageWords ? frame.words : 0;
+  for (uint32_t i = 0; i < words; ++i) m.words[i] = noc.template receive<kQueue>();
   return m;
 }
 
