@@ -86,9 +86,9 @@ void BenchCommand::add_requests() {
   o.queues = {"divided", "shared"};
   o.poll = "busy";
   requests_ = bench_->add_subcommand("requests", "requests/s and round trips at the coordinator, and what they cost");
-  requests_->add_option("--queues", o.queues, "kinds of queue to compare, in alternating rounds")
+  requests_->add_option("--queues", o.queues, "kinds of queue to compare, in alternating rounds; noc: over a simulated network-on-chip")
       ->delimiter(',')
-      ->check(CLI::IsMember({"divided", "shared", "auto"}))
+      ->check(CLI::IsMember({"divided", "shared", "auto", "noc"}))
       ->default_str("divided,shared");
   requests_->add_option("--clients", parsed_->clients, "registered client processes, a list; three dots go on doubling")
       ->check(list_up_to(kMostClients))

@@ -15,6 +15,7 @@
 #include "monitor/bench/raw_limits.h"
 #include "monitor/bench/request_load.h"
 #include "monitor/bench/rows.h"
+#include "monitor/bench/simulated_noc.h"
 #include "monitor/coordinator_link.h"
 
 namespace sluice::monitor::bench {
@@ -32,6 +33,7 @@ struct Row {
   std::string queues;
   Case of;
   bool counts_cycles = false;  // else its CPU time in ticks
+  std::optional<SimulatedRow> simulated;
   std::vector<double> requests_per_s, p50_us, p99_us, p999_us, client_ns, cycles, misses, line_us, p50_per_line, shared_part;
 };
 
@@ -70,7 +72,23 @@ double shared_part(const MeasuredDaemon& daemon) {
   return divided + shared > 0 ? shared / (divided + shared) : 0;
 }
 
+// One run: another would be the same.
+std::string simulate(const RequestsOptions& o, const Case& c, Row& row) {
+  if (row.simulated) return {};
+  SimulatedRow s;
+  std::string problem = bench::simulate({c.clients, c.active, c.depth, std::min(o.flooders, c.active - 1), c.rate}, s);
+  if (!problem.empty()) return problem;
+  row.requests_per_s = {s.requests_per_s()};
+  row.p50_us = {s.quantile_us(0.5)};
+  row.p99_us = {s.quantile_us(0.99)};
+  row.p999_us = {s.quantile_us(0.999)};
+  row.cycles = {s.cycles_per_request()};
+  row.simulated = std::move(s);
+  return {};
+}
+
 std::string measure(const RequestsOptions& o, const Case& c, Row& row) {
+  if (row.queues == kSimulatedQueue) return simulate(o, c, row);
   double line_us = line_round_trip_us(o.client_cpu, o.coordinator_cpu);
   MeasuredDaemon daemon;
   std::string problem = daemon.start(row.queues, o.poll, o.coordinator_cpu);
@@ -108,9 +126,9 @@ nlohmann::json number_or_null(const std::vector<double>& v) {
   return v.empty() ? nlohmann::json() : nlohmann::json(median(v));
 }
 
-nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
+nlohmann::json json_of_case(const RequestsOptions& o, const Row& r) {
   return {{"queues", r.queues},
-          {"poll", o.poll},
+          {"simulated", r.simulated.has_value()},
           {"clients", r.of.clients},
           {"active", r.of.active},
           {"flooders", std::min(o.flooders, r.of.active - 1)},
@@ -123,15 +141,39 @@ nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
           {"requests_per_s_spread", spread(r.requests_per_s)},
           {"p50_us", median(r.p50_us)},
           {"p50_us_spread", spread(r.p50_us)},
-          {"line_round_trip_us", median(r.line_us)},
-          {"p50_per_line_round_trip", median(r.p50_per_line)},
           {"p99_us", median(r.p99_us)},
           {"p999_us", median(r.p999_us)},
+          {"cycles_per_request", number_or_null(r.cycles)}};
+}
+
+nlohmann::json json_of_measured(const RequestsOptions& o, const Row& r) {
+  return {{"poll", o.poll},
+          {"line_round_trip_us", median(r.line_us)},
+          {"p50_per_line_round_trip", median(r.p50_per_line)},
           {"client_ns_per_request", median(r.client_ns)},
           {"shared_part", median(r.shared_part)},
-          {"cycles_per_request", number_or_null(r.cycles)},
           {"cycles_from", r.counts_cycles ? "perf" : "time"},
           {"cache_misses_per_request", number_or_null(r.misses)}};
+}
+
+nlohmann::json json_of_simulated(const SimulatedRow& s) {
+  const tilera::Plan& plan = s.of.plan;
+  return {{"mesh", s.of.mesh},
+          {"clock_ghz", tilera::kClockHz / 1e9},
+          {"cycles", s.cycles},
+          {"cycles_from", "simulation"},
+          {"p50_cycles", s.of.quantile(0.5)},
+          {"p99_cycles", s.of.quantile(0.99)},
+          {"p999_cycles", s.of.quantile(0.999)},
+          {"relays", plan.relays},
+          {"credits", plan.depth},
+          {"request_words", plan.packet_words}};
+}
+
+nlohmann::json json_of(const RequestsOptions& o, const Row& r) {
+  nlohmann::json row = json_of_case(o, r);
+  row.update(r.simulated ? json_of_simulated(*r.simulated) : json_of_measured(o, r));
+  return row;
 }
 
 std::string cell(const std::vector<double>& v, const char* format) {
@@ -148,10 +190,16 @@ void print_heading() {
 void print(const Row& r) {
   char rate[32] = "closed";
   if (r.of.rate > 0) snprintf(rate, sizeof rate, "%.0f", r.of.rate);
-  printf("%-8s %8u %7u %6u %11s %14.0f %7.0f%% %9.2f %8.1fx %9.2f %9.2f %10s %9s %6.0fns\n", r.queues.c_str(), r.of.clients,
-         r.of.active, r.of.depth, rate, median(r.requests_per_s), spread(r.requests_per_s) * 100, median(r.p50_us),
-         median(r.p50_per_line), median(r.p99_us), median(r.p999_us), cell(r.cycles, "%.0f").c_str(), cell(r.misses, "%.2f").c_str(),
-         median(r.client_ns));
+  const std::string name = r.simulated ? r.queues + "~sim" : r.queues;
+  printf("%-8s %8u %7u %6u %11s %14.0f %7.0f%% %9.2f %9s %9.2f %9.2f %10s %9s %8s\n", name.c_str(), r.of.clients, r.of.active,
+         r.of.depth, rate, median(r.requests_per_s), spread(r.requests_per_s) * 100, median(r.p50_us),
+         cell(r.p50_per_line, "%.1fx").c_str(), median(r.p99_us), median(r.p999_us), cell(r.cycles, "%.0f").c_str(),
+         cell(r.misses, "%.2f").c_str(), cell(r.client_ns, "%.0fns").c_str());
+  if (r.simulated) {
+    const SimulatedRow& s = *r.simulated;
+    printf("         SIMULATED: %s at %.1f GHz; round trip %u cycles, p99 %u; %u credits of %u words, %u relays\n", s.of.mesh,
+           tilera::kClockHz / 1e9, s.of.quantile(0.5), s.of.quantile(0.99), s.of.plan.depth, s.of.plan.packet_words, s.of.plan.relays);
+  }
   fflush(stdout);
 }
 
@@ -161,6 +209,13 @@ void warn_of_load() {
   if (getloadavg(load, 1) == 1 && load[0] > 0.5)
     fprintf(stderr, "sluice: the load average is %.1f: other programs disturb what is measured\n", load[0]);
   if (cpus < 2) fprintf(stderr, "sluice: one CPU: coordinator and clients take turns\n");
+}
+
+bool has_room(const std::string& queues, const Case& c) {
+  if (queues != kSimulatedQueue || c.clients <= tilera::most_simulated_clients()) return true;
+  fprintf(stderr, "sluice: bench: no row for %u clients over noc: the simulated chips have tiles for %u\n", c.clients,
+          tilera::most_simulated_clients());
+  return false;
 }
 
 // The last CPU for the coordinator, the first one for the clients.
@@ -181,6 +236,10 @@ RequestsOptions with_cpus(RequestsOptions o) {
 }  // namespace
 
 int bench_requests(const RequestsOptions& given) {
+  if (given.by_turns && std::count(given.queues.begin(), given.queues.end(), kSimulatedQueue) != 0) {
+    fprintf(stderr, "sluice: bench: --by-turns is not simulated: leave noc out of --queues\n");
+    return 2;
+  }
   RequestsOptions o = with_cpus(given);
   for (int number : {SIGINT, SIGTERM}) signal(number, [](int) { interrupted = true; });
   bool quiet = o.json == "-";
@@ -189,7 +248,7 @@ int bench_requests(const RequestsOptions& given) {
   nlohmann::json rows = nlohmann::json::array();
   for (const Case& c : cases_of(o)) {
     std::vector<Row> of_case;
-    for (const std::string& queues : o.queues) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+    for (const std::string& queues : o.queues) if (has_room(queues, c)) of_case.push_back({queues, c, false, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     for (uint32_t round = 0; round < o.rounds && !interrupted; ++round) {
       for (std::size_t i = 0; i < of_case.size() && !interrupted; ++i) {
         Row& row = of_case[round % 2 == 0 ? i : of_case.size() - 1 - i];  // in turn

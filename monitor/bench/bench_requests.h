@@ -8,7 +8,7 @@
 namespace sluice::monitor::bench {
 
 struct RequestsOptions {
-  std::vector<std::string> queues;  // divided, shared
+  std::vector<std::string> queues;  // divided, shared, auto; noc: simulated
   std::vector<uint32_t> clients;
   std::vector<uint32_t> active;     // of them make requests; empty: all
   std::vector<uint32_t> depths;

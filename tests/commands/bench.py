@@ -53,8 +53,40 @@ class Requests(Commands):
         self.assertEqual(len(json.load(open(path))), 2)
         self.assertEqual([line.split()[0] for line in out.splitlines()], ["queues", "divided", "shared"])
 
+    def test_a_network_on_chip_is_simulated_and_says_so(self):
+        options = ["--queues=divided,shared,noc", "--clients=1,35,69", "--active=1"]
+        rows = self.rows(*options)
+        self.assertEqual([row["simulated"] for row in rows], [False, False, True] * 3)
+        simulated = rows[2::3]
+        self.assertEqual([row["mesh"] for row in simulated], ["tilegx36", "tilegx36", "tilegx72"])
+        self.assertEqual([row["relays"] for row in simulated], [0, 0, 2])
+        for row in simulated:
+            self.assertLessEqual(KEYS - {"client_ns_per_request"}, set(row))
+            self.assertNotIn("line_round_trip_us", row)  # nothing of this machine
+            self.assertAlmostEqual(row["p50_us"], row["p50_cycles"] / 1200, 6)
+            self.assertTrue(0 < row["p50_cycles"] <= row["p99_cycles"] <= row["p999_cycles"], row)
+            self.assertGreater(row["cycles_per_request"], 0)
+        # The way through a relay is longer, and all of it is the same each time.
+        self.assertGreater(simulated[2]["p50_cycles"], simulated[1]["p50_cycles"])
+        self.assertEqual(simulated, self.rows("--queues=noc", *options[1:]))
+
+    def test_an_open_loop_over_simulated_tiles_keeps_its_rate(self):
+        _, row = self.rows("--queues=noc", "--clients=8", "--rate=1000000")
+        self.assertTrue(0.9e6 < row["requests_per_s"] < 1.1e6, row)
+
+    def test_the_table_marks_what_is_simulated(self):
+        status, out, _ = self.call(self.build.sluice, "bench", "requests", *QUICK, "--queues=noc", "--clients=4")
+        self.assertEqual(status, 0)
+        self.assertIn("noc~sim", out)
+        self.assertIn("SIMULATED", out)
+
+    def test_what_no_chip_has_tiles_for_has_no_row(self):
+        status, out, err = self.call(self.build.sluice, "bench", "requests", "--json=-", *QUICK,
+                                     "--queues=noc", "--clients=71,72")
+        self.assertEqual((status, len(json.loads(out)), len(err.splitlines())), (0, 1, 1))
+
     def test_wrong_usage_is_one_line_and_status_2(self):
-        for options in (["--clients=0"], ["--clients=4,...,2"], ["--clients=..."], ["--clients=1,,2"],
+        for options in (["--clients=0"], ["--queues=noc", "--by-turns"], ["--clients=4,...,2"], ["--clients=..."], ["--clients=1,,2"],
                         ["--clients=x"], ["--depth=65"], ["--queues=noc2"], ["--rate=-1"], ["--seconds=0"]):
             status, out, err = self.call(self.build.sluice, "bench", "requests", *options)
             self.assertEqual((status, out), (2, ""), options)
