@@ -86,7 +86,7 @@ Transport::Choice AutoQueues::choice() const {
   std::string all = std::to_string(members_.size()) + " clients";
   std::string why = many_ ? "for " + all + ", " + std::to_string(kMany) + " or more, those share a queue that are silent"
                           : all + " are few enough for a ring each";
-  return {members_.size() - sharing, sharing, why};
+  return {.divided = members_.size() - sharing, .shared = sharing, .why = why};
 }
 
 }  // namespace sluice::monitor

@@ -30,7 +30,7 @@ class AutoQueues : public Transport {
   void leave(Client& client) override;
   bool poll() override;
   bool has_requests() override;
-  Served served() const override { return {divided_.served().divided, shared_.served().shared}; }
+  Served served() const override { return {.divided = divided_.served().divided, .shared = shared_.served().shared}; }
   Choice choice() const override;
 
  private:

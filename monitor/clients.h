@@ -11,6 +11,7 @@
 #include "monitor/descriptor.h"
 #include "monitor/mapping.h"
 #include "shm/message_ring.h"
+#include "shm/noc_queues.h"
 #include "shm/protocol.h"
 
 namespace sluice::monitor {
@@ -51,7 +52,8 @@ struct Client {
   Mapping<shm::ReplyRegion> reply_region;
   shm::MessageConsumer requests;
   shm::MessageProducer replies;
-  uint64_t served_divided = 0, served_shared = 0;  // requests, by the way on which they came
+  std::unique_ptr<shm::NocServer> noc;  // in the place of these two, with kNocQueue
+  uint64_t served_divided = 0, served_shared = 0, served_noc = 0;  // requests, by the way on which they came
   bool has_staged = false;                // replies that are not published yet
   std::deque<shm::Message> late_replies;  // did not fit the reply ring
   std::deque<OutPacket> outbox;           // did not fit the socket
@@ -61,6 +63,8 @@ struct Client {
   std::size_t fds_elsewhere = 0;  // that wait in others' outboxes and `kept`, because of this one
 
   void keep(const shm::Packet& packet, int fd, uint32_t from);
+  bool try_stage(const shm::Message& reply) { return noc ? noc->try_stage(reply) : replies.try_stage(reply); }
+  void publish() { return noc ? noc->publish() : replies.publish(); }
   // A number of open ends as the client tells it: it may lie, or be between two steps.
   uint64_t open_ends(shm::Counter counter) const;
 };

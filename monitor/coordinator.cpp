@@ -12,6 +12,7 @@
 
 #include "monitor/auto_queues.h"
 #include "monitor/divided.h"
+#include "monitor/noc.h"
 #include "monitor/process.h"
 #include "monitor/run_directory.h"
 #include "monitor/shared.h"
@@ -66,6 +67,7 @@ std::unique_ptr<Transport> Coordinator::create_transport() {
   switch (options_.queues) {
     case shm::kDividedQueue: return std::make_unique<DividedQueues>(core_, clients_, post_);
     case shm::kSharedQueue: return std::make_unique<SharedQueues>(core_, clients_);
+    case shm::kNocQueue: return std::make_unique<NocQueues>(core_, clients_, post_);
     case shm::kEitherQueue: break;
   }
   return std::make_unique<AutoQueues>(core_, clients_, post_);

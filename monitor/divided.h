@@ -1,76 +1,23 @@
-// Divided queues: one SPSC ring per client, in its own region. Nobody can disturb another.
-//
-// A look at all of a thousand rings costs microseconds, and nobody but a client may write into its memory, so
-// there can be no word in which clients say that they have something. Instead the lanes are in two groups:
-//
-//   busy lanes: had a request not long ago,    looked at each time
-//   or are few
-//   quiet lanes: the rest                      a few each time, in turn; all if no lane is busy
-//
-// An idle client costs a busy one nearly nothing, and waits itself for its first request until its turn comes:
-// for quiet/kQuietAtOnce looks at the most.
+// Divided queues: one SPSC ring per client (shm/message_ring.h).
 #pragma once
 
-#include <vector>
-
-#include "monitor/core/coordinator_core.h"
-#include "monitor/post.h"
-#include "monitor/transport.h"
+#include "monitor/lane_queues.h"
 
 namespace sluice::monitor {
 
-class DividedQueues : public Transport {
- public:
-  static constexpr std::size_t kFewBusy = 32;
+struct DividedLane {
+  using Place = shm::MessageConsumer::Place;
 
-  DividedQueues(core::CoordinatorCore& core, Clients& clients, Post& post) : core_(core), clients_(clients), post_(post) {}
+  static void begin(Client&) {}
+  static Place next(const Client& client) { return client.requests.next(); }
+  static bool try_take(Clients&, Client& client, shm::Message& request) { return client.requests.try_pop(request); }
+  static uint64_t& served(Client& client) { return client.served_divided; }
+  static void finish(Client&) {}
 
-  int queue_for(uint32_t) override { return -1; }
-  void join(Client& client) override;
-  void leave(Client& client) override;
-  // This one is about to talk. Else: most are silent, and say what they have to say elsewhere.
-  void expect(const Client& client);
-  void look_seldom(bool seldom) { seldom_ = seldom; }
-  bool poll() override;
-  bool has_requests() override;
-  Served served() const override { return {served_, 0}; }
-  Choice choice() const override { return {lanes_.size(), 0, "as asked for"}; }
-
- private:
-  // Side by side, so that a sweep over idle clients is one independent load for each.
-  struct Lane {
-    shm::MessageConsumer::Place next;
-    Client* client;
-    uint64_t last_look;  // that found something
-  };
-  // So many looks after its last request a lane is quiet, if more than the few are busy. Without them, those
-  // that speak in turn, each once in a while, would be quiet whenever they speak: of 1,000 clients 8 that do
-  // had their answers after 7 us instead of 0.7.
-  static constexpr uint64_t kBusyLooks = 256;
-  // Quiet lanes per look: after one that found something, and after one that did not.
-  static constexpr std::size_t kQuietAtOnce = 2, kQuietMeanwhile = 16;
-  // One more for so many requests that were served: their turn comes by the time that passes, not by looks.
-  static constexpr uint64_t kRequestsPerQuiet = 8;
-  // With look_seldom() one quiet lane for so many looks while there is work.
-  static constexpr uint64_t kLooksPerQuiet = 16;
-
-  bool is_servable(const Lane& lane);
-  bool is_delayed(const Client& client) { return core_.needs_time() && core_.is_delayed(core_.domain(client.domain).identity.uid); }
-  std::size_t quiet_at_once(bool any, uint64_t served) const;
-  bool look_at(Lane& lane);
-  bool look_at_busy();
-  bool look_at_quiet(std::size_t count);
-  void serve(Lane& lane);
-
-  core::CoordinatorCore& core_;
-  Clients& clients_;
-  Post& post_;
-  std::vector<Lane> lanes_;  // the busy ones first
-  std::size_t busy_ = 0;
-  std::size_t turn_ = 0;     // of the quiet ones
-  uint64_t looks_ = 0;
-  uint64_t served_ = 0;
-  bool seldom_ = false;
+  static Transport::Served served_total(uint64_t n) { return {.divided = n}; }
+  static Transport::Choice choice(uint64_t clients) { return {.divided = clients, .why = "as asked for"}; }
 };
+
+using DividedQueues = LaneQueues<DividedLane>;
 
 }  // namespace sluice::monitor

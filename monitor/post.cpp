@@ -136,7 +136,20 @@ void Post::dismiss(Client& client) {
 void Post::announce(Client& to, const shm::Packet& sent) {
   // Counted from the packet on that brings the counter.
   if (!to.reply_region || sent.type == shm::kWelcome) return;
+  if (to.noc) return announce_over_noc(to);
   to.reply_region->packets.fetch_add(1, std::memory_order_release);
+  wake(to);
+}
+
+void Post::announce_over_noc(Client& to) {
+  bool had_owed = to.noc->owes_doorbells();
+  to.noc->owe_doorbell();
+  if (to.noc->ring_doorbells()) wake(to);
+  if (!had_owed && to.noc->owes_doorbells()) late_.push_back(to.serial);
+}
+
+// For something else than a reply.
+void Post::wake(Client& to) {
   knock(to);
   shm::sleep_wake_fence();
   bool sleeps = to.region->sleeping.load(std::memory_order_acquire) & 1;
@@ -156,7 +169,8 @@ void Post::knock(Client& to) {
 void Post::reply(Client& to, const shm::Message& message) {
   if (to.doomed || !to.reply_region) return;
   shm::DeathPoint at_message("reply", message.type);
-  if (to.late_replies.empty() && to.replies.try_stage(message)) {
+  if (to.noc) to.noc->count_reply();
+  if (to.late_replies.empty() && to.try_stage(message)) {
     if (!std::exchange(to.has_staged, true)) staged_.push_back(to.serial);
     return;
   }
@@ -167,7 +181,7 @@ void Post::reply(Client& to, const shm::Message& message) {
 
 void Post::deliver(Client& to) {
   if (!std::exchange(to.has_staged, false)) return;
-  to.replies.publish();
+  to.publish();
   knock(to);
 }
 
@@ -181,12 +195,13 @@ void Post::deliver_late_replies() {
   std::erase_if(late_, [this](uint32_t serial) {
     Client* to = clients_.by_serial(serial);
     if (to == nullptr) return true;
-    while (!to->late_replies.empty() && to->replies.try_stage(to->late_replies.front())) {
+    while (!to->late_replies.empty() && to->try_stage(to->late_replies.front())) {
       to->late_replies.pop_front();
       to->has_staged = true;
     }
     deliver(*to);
-    return to->late_replies.empty();
+    if (to->noc && to->noc->ring_doorbells()) wake(*to);
+    return to->late_replies.empty() && !(to->noc && to->noc->owes_doorbells());
   });
 }
 

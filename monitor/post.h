@@ -31,10 +31,10 @@ class Post {
   void dismiss(Client& client);
 
   void reply(Client& to, const shm::Message& message);
-  // Tries again to deliver replies that did not fit.
   // Makes the replies since the last time readable, to one client or to all: a batch costs as much as one.
   void deliver(Client& to);
   void deliver_all();
+  // Tries again to deliver replies, and doorbells, that did not fit.
   void deliver_late_replies();
   bool has_late_replies() const { return !late_.empty(); }
 
@@ -49,12 +49,14 @@ class Post {
   void queue(Client& to, const shm::Packet& packet, std::initializer_list<int> fds,
              std::string_view text, uint32_t from);
   void announce(Client& to, const shm::Packet& sent);
+  void announce_over_noc(Client& to);
   static void knock(Client& to);
+  void wake(Client& to);
 
   Events& events_;
   Clients& clients_;
   std::vector<uint32_t> staged_;  // serials of clients with replies that are not published
-  std::vector<uint32_t> late_;  // serials of clients with late replies
+  std::vector<uint32_t> late_;  // serials of clients with late replies, or doorbells
   uint64_t bells_ = 0;
 };
 

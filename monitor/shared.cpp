@@ -53,7 +53,7 @@ void SharedQueues::leave(Client& client) {
 }
 
 Transport::Choice SharedQueues::choice() const {
-  Choice c{0, 0, "as asked for"};
+  Choice c{.why = "as asked for"};
   for (auto& [uid, queue] : queues_) c.shared += queue->producers.size();
   return c;
 }

@@ -21,7 +21,7 @@ class SharedQueues : public Transport {
   void leave(Client& client) override;
   bool poll() override;
   bool has_requests() override;
-  Served served() const override { return {0, served_}; }
+  Served served() const override { return {.shared = served_}; }
   Choice choice() const override;
 
  private:

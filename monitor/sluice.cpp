@@ -45,7 +45,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
                                      "run COMMAND with its TCP connections to other such "
                                      "commands on this host in shared memory");
   run->formatter(std::make_shared<RunFormatter>());
-  run->add_option("--queues", o.queues, "for a new coordinator: divided or shared request queues, or auto")
+  run->add_option("--queues", o.queues, "for a new coordinator: divided or shared request queues, auto, or noc")
       ->check(CLI::IsMember({"divided", "shared", "auto"}));
   run->add_option("--poll", o.poll, "for a new coordinator: adaptive or busy polling")
       ->check(CLI::IsMember({"adaptive", "busy"}));

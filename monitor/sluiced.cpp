@@ -26,6 +26,12 @@ int check_policy(const std::string& path) {
   return 0;
 }
 
+shm::RequestQueue queue_named(const std::string& name) {
+  if (name == "shared") return shm::kSharedQueue;
+  if (name == "auto") return shm::kEitherQueue;
+  return name == "noc" ? shm::kNocQueue : shm::kDividedQueue;
+}
+
 // Returns the exit status, or -1 to go on.
 int parse(int argc, char** argv, Options& o) {
   CLI::App app{
@@ -33,8 +39,8 @@ int parse(int argc, char** argv, Options& o) {
       "run under `sluice run` into shared memory."};
   std::string queues = "divided", poll = "adaptive", protect = "regions", grants = "yes";
   app.add_option("--dir", o.directory, "run directory")->default_str(standard_directory());
-  app.add_option("--queues", queues, "request queues: one per client, one per user, or each client's as it pays")
-      ->check(CLI::IsMember({"divided", "shared", "auto"}))
+  app.add_option("--queues", queues, "request queues: one per client, one per user, each client's as it pays, or the packets of a network-on-chip")
+      ->check(CLI::IsMember({"divided", "shared", "auto", "noc"}))
       ->capture_default_str();
   app.add_option("--poll", poll, "sleep when idle, or poll without end on a core of its own")
       ->check(CLI::IsMember({"adaptive", "busy"}))
@@ -68,7 +74,7 @@ int parse(int argc, char** argv, Options& o) {
   o.policy_named = app.count("--policy") != 0;
   o.policy = o.policy == "none" ? "" : absolute_directory(o.policy);
   o.directory = absolute_directory(o.directory.empty() ? standard_directory() : o.directory);
-  o.queues = queues == "shared" ? shm::kSharedQueue : queues == "auto" ? shm::kEitherQueue : shm::kDividedQueue;
+  o.queues = queue_named(queues);
   o.busy_poll = poll == "busy";
   o.grants = grants == "yes";
   o.protect = protect == "none" ? shm::Protect::kNone : shm::Protect::kRegions;

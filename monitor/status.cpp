@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kQueueNames[] = {"divided", "shared", "auto"};  // by RequestQueue
+constexpr const char* kQueueNames[] = {"divided", "shared", "auto", "noc"};  // by RequestQueue
 
 uint64_t counter_of(const Client& client, uint32_t counter) {
   // Relaxed: only for display.
@@ -92,7 +92,7 @@ std::string Status::json(bool all) const {
       {"pid", getpid()},
       {"directory", options_.directory},
       {"queues", kQueueNames[options_.queues]},
-      {"queues_now", {{"divided", choice.divided}, {"shared", choice.shared}}},
+      {"queues_now", {{"divided", choice.divided}, {"shared", choice.shared}, {"noc", choice.noc}}},
       {"queues_why", choice.why},
       {"poll", options_.busy_poll ? "busy" : "adaptive"},
       {"protect", options_.protect == shm::Protect::kNone ? "none" : "regions"},
@@ -109,7 +109,7 @@ std::string Status::json(bool all) const {
       {"socketpairs_total", total(shm::kSocketPairs)},
       {"fallback_total", fallbacks},
       {"requests_total",
-       {{"divided", served.divided}, {"shared", served.shared}}},
+       {{"divided", served.divided}, {"shared", served.shared}, {"noc", served.noc}}},
       {"bells_total", total(shm::kBells) + post_.bells()},
       {"regions", pairs_.count() + tickets_.regions() + own_regions},
       {"region_bytes", pairs_.bytes() + own_bytes},

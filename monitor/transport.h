@@ -1,4 +1,5 @@
-// How requests arrive: one queue per client (divided.h), one per user (shared.h), or both (auto_queues.h).
+// How requests arrive: one queue per client (divided.h), one per user (shared.h), both (auto_queues.h), or packets of a
+// network-on-chip (noc.h).
 #pragma once
 
 #include <string>
@@ -11,11 +12,11 @@ class Transport {
  public:
   // Requests since the start, by the way on which they came.
   struct Served {
-    uint64_t divided = 0, shared = 0;
+    uint64_t divided = 0, shared = 0, noc = 0;
   };
   // Clients by the queue that they are to use, and why.
   struct Choice {
-    uint64_t divided = 0, shared = 0;
+    uint64_t divided = 0, shared = 0, noc = 0;
     std::string why;
   };
   virtual ~Transport() = default;

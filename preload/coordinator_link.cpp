@@ -137,11 +137,11 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
     void* replies = map_readable(r.fds[0], kReplyBytes);
     void* directory = map_readable(r.fds[1], kDirectoryBytes);
     void* queue = r.fd_count > 3 ? map_writable(r.fds[3], kSharedQueueBytes) : nullptr;
-    accepted = replies != nullptr && directory != nullptr && (p.value == kDividedQueue || queue != nullptr);
+    accepted = replies != nullptr && directory != nullptr && (!has_shared_queue(p.value) || queue != nullptr);
     if (accepted) {
       self_ = p.domain;
       protect_ = p.value2 == 0 ? Protect::kNone : Protect::kRegions;
-      replies_.store(static_cast<const ReplyRegion*>(replies), std::memory_order_release);
+      set_replies(static_cast<const ReplyRegion*>(replies), RequestQueue(p.value));
       directory_.store(static_cast<const Directory*>(directory), std::memory_order_release);
       shared_queue_ = static_cast<SharedQueueRegion*>(queue);
       bell_ = r.fds[2];
@@ -157,7 +157,6 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
     if (!(accepted && i == 2)) close_own(r.fds[i]);
   if (!accepted) return Answer::kNo;
   requests_ = RequestQueues(RequestQueue(p.value), *client_, *this->replies(), shared_queue_, self_);
-  replies_ring_ = MessageConsumer(&this->replies()->replies, &client_->replies_head);
   packets_taken_ = 0;
   stalled_until_ns_ = 0;
   unsent_.clear();
@@ -167,6 +166,11 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   stop_watching();
   watch_socket(socket);
   return Answer::kYes;
+}
+
+void CoordinatorLink::set_replies(const ReplyRegion* replies, RequestQueue kind) {
+  packets_.store(replies != nullptr ? &RequestQueues::packets(kind, *replies) : nullptr, std::memory_order_release);
+  replies_.store(replies, std::memory_order_release);
 }
 
 bool CoordinatorLink::ensure() {
@@ -240,7 +244,7 @@ void CoordinatorLink::lose() {
   bell_ = -1;
   // The mappings stay: other threads may be looking at them, and what the directory says of
   // the living is the best that is known. A restart of the coordinator costs a few pages.
-  replies_.store(nullptr, std::memory_order_release);
+  set_replies(nullptr, kDividedQueue);
   watch_socket(-1);
   watch_for(directory_path_);
   link_changed.store(true, std::memory_order_relaxed);  // it may have come back before we watched
@@ -272,8 +276,8 @@ void CoordinatorLink::try_again() {
 // Each grows with what the coordinator does.
 uint64_t CoordinatorLink::progress() const {
   const ReplyRegion& r = *replies();
-  return r.requests_head.load(std::memory_order_acquire) + r.doorbell.load(std::memory_order_acquire) +
-         r.packets.load(std::memory_order_acquire);
+  return r.requests_head.load(std::memory_order_acquire) + r.demux_requests_head.load(std::memory_order_acquire) +
+         r.doorbell.load(std::memory_order_acquire) + packets_.load(std::memory_order_relaxed)->load(std::memory_order_acquire);  // under the lock
 }
 
 void CoordinatorLink::note_stall() {
@@ -291,10 +295,20 @@ bool CoordinatorLink::is_stalled() {
 
 bool CoordinatorLink::push(const Message& m) {
   DeathPoint at_message("request", m.type);
-  if (!requests_.try_push(m)) return false;
+  if (!try_push(m)) return false;
   sleep_wake_fence();
   if ((directory()->sleeping.load(std::memory_order_relaxed) & 1) != 0) kernel::ring(bell_);  // ordered by the fence
   return true;
+}
+
+bool CoordinatorLink::try_push(const Message& m) {
+  if (requests_.try_push(m)) return true;
+  // Nobody waits for a reply when a request is made: what is there answers questions given up, and may take the
+  // room, or have the credits, that this one needs.
+  Message late;
+  bool any = false;
+  while (requests_.try_receive(late)) any = true;
+  return any && requests_.try_push(m);
 }
 
 bool CoordinatorLink::send_unsent() {
@@ -313,14 +327,14 @@ void CoordinatorLink::post(const Message& m) {
 int CoordinatorLink::call(Message& m) {
   if (!ensure()) return -ENOTCONN;
   if (is_stalled() || !send_unsent()) return -ETIMEDOUT;
-  m.id = next_id_++;
+  m.id = next_id_++ % kMessageIds;
   if (!push(m)) return note_stall(), -ETIMEDOUT;
   Deadline deadline = Deadline::in_ms(kReplyMs);
   for (uint32_t spins = 0;; ++spins) {
     const ReplyRegion* region = replies();
     uint32_t doorbell = region->doorbell.load(std::memory_order_acquire);
     Message reply;
-    while (replies_ring_.try_pop(reply)) {
+    while (requests_.try_receive(reply)) {
       if (reply.id != m.id) continue;  // the answer to a question given up
       m = reply;
       return -int(reply.status);
@@ -348,7 +362,7 @@ bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
       else note_stall();
       return false;
     }
-    ++packets_taken_;
+    note_packet();
     if (out.packet.type == type) return true;
     if (!keep(out)) {  // what is lost here is sent again when we come back
       out.close_all();
@@ -356,6 +370,11 @@ bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
       return false;
     }
   }
+}
+
+void CoordinatorLink::note_packet() {
+  ++packets_taken_;
+  requests_.note_packets();
 }
 
 bool CoordinatorLink::keep(const ReceivedPacket& p) {
@@ -378,7 +397,7 @@ bool CoordinatorLink::take_packet(ReceivedPacket& out) {
   }
   if (socket_ < 0 || !has_packets()) return false;
   int error = receive_packet(socket_, out, MSG_DONTWAIT);
-  if (error == 0) ++packets_taken_;
+  if (error == 0) note_packet();
   if (is_end(error)) lose();
   return error == 0;
 }
@@ -571,7 +590,7 @@ void CoordinatorLink::become_child() {
   waiters_.store(nullptr, std::memory_order_relaxed);  // one thread
   for (std::atomic<uint64_t>& c : early_) c.store(0, std::memory_order_relaxed);  // the parent's; one thread
   if (replies() != nullptr) munmap(const_cast<ReplyRegion*>(replies()), kReplyBytes);
-  replies_.store(nullptr, std::memory_order_release);
+  set_replies(nullptr, kDividedQueue);
   for (uint32_t i = 0; i < waiting_count_; ++i) waiting_[i].close_all();
   waiting_count_ = 0;
   welcome_.close_all();

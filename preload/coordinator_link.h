@@ -78,8 +78,8 @@ class CoordinatorLink {
 
   // Whether the coordinator has sent packets that were not taken.
   bool has_packets() const {
-    const shm::ReplyRegion* r = replies_.load(std::memory_order_acquire);
-    return waiting_count_ > 0 || (r != nullptr && r->packets.load(std::memory_order_acquire) != packets_taken_);
+    const shm::Shared<uint64_t>* sent = packets_.load(std::memory_order_acquire);
+    return waiting_count_ > 0 || (sent != nullptr && sent->load(std::memory_order_acquire) != packets_taken_);
   }
   // Takes one packet. False: none.
   [[nodiscard]] bool take_packet(ReceivedPacket& out);
@@ -150,6 +150,9 @@ class CoordinatorLink {
   int client_region();
   void tell_sleeping();
   bool push(const shm::Message& m);
+  bool try_push(const shm::Message& m);
+  void note_packet();
+  void set_replies(const shm::ReplyRegion* replies, shm::RequestQueue kind);
   shm::DomainId try_reserve(bool& ended);
   bool wait_for_packet(uint16_t type, ReceivedPacket& out);
   [[nodiscard]] int ask(const shm::Packet& question, const int* fds, int count, uint16_t answer_type, ReceivedPacket& answer,
@@ -173,16 +176,16 @@ class CoordinatorLink {
   shm::ClientRegion* client_ = nullptr;
   std::atomic<shm::Shared<uint32_t>*> waiters_{nullptr};  // of client_, read without the lock
   std::atomic<uint64_t> early_[shm::kCounters] = {};
-  std::atomic<const shm::ReplyRegion*> replies_{nullptr};  // read without the lock
-  std::atomic<const shm::Directory*> directory_{nullptr};  // read without the lock
+  std::atomic<const shm::ReplyRegion*> replies_{nullptr};      // read without the lock
+  std::atomic<const shm::Shared<uint64_t>*> packets_{nullptr};  // there, how many the coordinator has sent; likewise
+  std::atomic<const shm::Directory*> directory_{nullptr};      // likewise
   shm::SharedQueueRegion* shared_queue_ = nullptr;
   int bell_ = -1;  // the coordinator's
   uint64_t namespace_ = 0;
   // As it was when the child was forked; its socket, the coordinator's work, does not tell.
   uint64_t childs_namespace_ = 0, parents_namespace_ = 0;
   shm::RequestQueues requests_;
-  shm::MessageConsumer replies_ring_;
-  uint32_t packets_taken_ = 0;
+  uint64_t packets_taken_ = 0;
   uint32_t sleeping_ = 0;   // what the client region says, or is to say once there is one
   uint32_t accepting_ = 0;
   uint32_t next_id_ = 1;

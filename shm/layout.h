@@ -223,11 +223,12 @@ inline constexpr std::size_t kMessageWords = 7;
 struct Message {
   uint16_t type;
   uint16_t status;  // errno in replies; below 0x8000
-  uint32_t id;      // the sender's choice; a reply repeats it
+  uint32_t id;      // the sender's choice, below kMessageIds; a reply repeats it
   uint64_t words[kMessageWords];
 };
 static_assert(sizeof(Message) == kCacheLine);
 
+inline constexpr uint32_t kMessageIds = 1u << 24;
 inline constexpr uint32_t kMessages = 64;  // entries of a message ring
 
 // A message in a ring: type, status and id are one word, with a mark (message_ring.h).
@@ -240,6 +241,15 @@ static_assert(sizeof(MessageEntry) == sizeof(Message));
 struct MessageEntries {
   MessageEntry entries[kMessages];
 };
+
+// A queue of a network-on-chip, in memory (demux_queue.h): words, of which no more than kDemuxWords are under way.
+inline constexpr uint32_t kDemuxWords = 118;
+inline constexpr uint32_t kDemuxPlaces = 128;
+struct DemuxWords {
+  alignas(kCacheLine) Shared<uint64_t> tail;  // words published
+  alignas(kCacheLine) Shared<uint64_t> words[kDemuxPlaces];
+};
+static_assert(kDemuxWords <= kDemuxPlaces && (kDemuxPlaces & (kDemuxPlaces - 1)) == 0);
 
 // What the shim counts for `sluice status`. Totals unless named otherwise.
 enum Counter : uint32_t {
@@ -290,23 +300,32 @@ struct ClientRegion {
   Shared<uint32_t> waiters;  // threads that sleep, or are about to, on ReplyRegion::doorbell
   alignas(kCacheLine) Shared<uint64_t> counters[kCounters];
   MessageEntries requests;
+  // kNocQueue only: in the place of `requests`, and how far the queues of ReplyRegion are consumed.
+  alignas(kCacheLine) Shared<uint64_t> demux_replies_head;
+  Shared<uint64_t> demux_doorbells_head;
+  Shared<uint64_t> demux_control_head;
+  DemuxWords demux_requests;
 };
 inline constexpr std::size_t kClientBytes = 2 * kPageBytes;
 static_assert(sizeof(ClientRegion) <= kClientBytes);
 
-// How requests reach the coordinator. kEitherQueue: both ways are open, and ReplyRegion::queue says which
-// one to take.
-enum RequestQueue : uint32_t { kDividedQueue = 0, kSharedQueue = 1, kEitherQueue = 2 };
+// How requests reach the coordinator. kEitherQueue: the first two ways are open, and ReplyRegion::queue says which
+// one to take. kNocQueue: as packets of a network-on-chip, and replies come back so (noc_queues.h).
+enum RequestQueue : uint32_t { kDividedQueue = 0, kSharedQueue = 1, kEitherQueue = 2, kNocQueue = 3 };
+inline constexpr bool has_shared_queue(uint32_t kind) { return kind == kSharedQueue || kind == kEitherQueue; }
 
 struct ReplyRegion {
   uint64_t magic;
   uint32_t version;
   DomainId client;
   alignas(kCacheLine) Shared<uint64_t> requests_head;  // consumed of ClientRegion::requests
-  alignas(kCacheLine) Shared<uint32_t> packets;        // packets sent on the control socket
+  alignas(kCacheLine) Shared<uint64_t> packets;        // packets sent on the control socket; not with kNocQueue
   Shared<uint32_t> doorbell;                           // futex word, grows with each reply
   Shared<uint32_t> queue;                              // RequestQueue: kDividedQueue or kSharedQueue
   MessageEntries replies;
+  // kNocQueue only: in the place of requests_head, `replies` and `packets`.
+  alignas(kCacheLine) Shared<uint64_t> demux_requests_head;
+  DemuxWords demux_replies, demux_doorbells, demux_control;
 };
 inline constexpr std::size_t kReplyBytes = 2 * kPageBytes;
 static_assert(sizeof(ReplyRegion) <= kReplyBytes);

@@ -18,7 +18,7 @@ namespace sluice::shm {
 inline constexpr uint32_t kFrameStatuses = 1u << 12;  // errno is below
 inline constexpr uint32_t kFrameSenders = 1u << 16;
 inline constexpr uint32_t kFrameIds = 1u << 24;       // of a message's id only these travel
-static_assert(kFrameSenders >= kMaxDomains);
+static_assert(kFrameSenders >= kMaxDomains && kFrameIds == kMessageIds);
 
 // In place of a number of words: the message lies in the sender's line of memory, and is whole.
 inline constexpr uint32_t kInLine = 15;

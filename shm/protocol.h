@@ -2,10 +2,10 @@
 //
 // Two channels. Packets carry descriptors and go over a SOCK_SEQPACKET socket at
 // DIR/coordinator.sock; the kernel vouches for their sender (SO_PEERCRED). Messages carry
-// none and go over the request queue (divided or shared) and back over the reply ring. One request,
+// none and go over the request queue (divided, shared, noc) and back over the reply ring. One request,
 // one reply with the same id, except where "no reply" is noted.
 //
-// After each packet the coordinator adds one to ReplyRegion::packets and rings the client's
+// After each packet the coordinator adds one to ReplyRegion::packets (noc: a doorbell) and rings the client's
 // bell if it sleeps, so a client looks at its socket only when there is something.
 #pragma once
 

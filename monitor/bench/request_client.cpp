@@ -89,11 +89,10 @@ std::string RequestClient::take_welcome() {
   bool mapped = map(reply_region_, shm::map_readable(fds[0].get(), shm::kReplyBytes), shm::kReplyBytes) &&
                 map(directory_, shm::map_readable(fds[1].get(), shm::kDirectoryBytes), shm::kDirectoryBytes);
   coordinators_bell_ = std::move(fds[2]);
-  if (mapped && welcome.value != shm::kDividedQueue)
+  if (mapped && shm::has_shared_queue(welcome.value))
     mapped = count > 3 && map(queue_, shm::map_writable(fds[3].get(), shm::kSharedQueueBytes), shm::kSharedQueueBytes);
   if (!mapped) return failed("the coordinator's regions");
   requests_ = {shm::RequestQueue(welcome.value), *region_, *reply_region_, queue_.get(), welcome.domain};
-  replies_ = {&reply_region_->replies, &region_->replies_head};
   return {};
 }
 

@@ -18,7 +18,7 @@ class RequestClient {
   // sleeps: several requests for one fence.
   [[nodiscard]] bool try_send(const shm::Message& m) { return requests_.try_stage(m); }
   void flush();
-  [[nodiscard]] bool try_receive(shm::Message& m) { return replies_.try_pop(m); }
+  [[nodiscard]] bool try_receive(shm::Message& m) { return requests_.try_receive(m); }
 
  private:
   std::string say_hello(const std::string& directory);
@@ -30,7 +30,6 @@ class RequestClient {
   Mapping<const shm::Directory> directory_;
   Mapping<shm::SharedQueueRegion> queue_;
   shm::RequestQueues requests_;
-  shm::MessageConsumer replies_;
 };
 
 }  // namespace sluice::monitor::bench

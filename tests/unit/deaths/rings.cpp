@@ -5,6 +5,7 @@
 
 #include "shm/byte_ring.h"
 #include "shm/channel.h"
+#include "shm/demux_queue.h"
 #include "shm/handoff.h"
 #include "shm/message_ring.h"
 #include "shm/ready_queue.h"
@@ -131,6 +132,31 @@ TEST_CASE("a consumer that dies while it takes a message has taken it or not") {
       });
   CHECK(left > 0);
   CHECK(left < deaths);
+}
+
+struct Packets {
+  DemuxWords words;
+  Shared<uint64_t> head;
+};
+
+TEST_CASE("a producer that dies while it sends a packet has sent all of it or nothing") {
+  Message sent{9, 9, 9, {1, 2, 3}};
+  uint32_t arrived = 0;
+  uint32_t deaths = die_at_every_instruction<Packets>(
+      [&](Packets& p) { (void)DemuxProducer(&p.words, &p.head).try_send(frame_of(sent, 3, 9), sent); },
+      [&](Packets& p, bool) {
+        DemuxConsumer consumer(&p.words, &p.head);
+        Frame frame;
+        Message m;
+        Taken taken = consumer.try_take(frame, m);
+        REQUIRE(taken != Taken::kBroken);
+        if (taken == Taken::kNothing) return;
+        ++arrived;
+        REQUIRE(std::memcmp(&m, &sent, sizeof m) == 0);
+        REQUIRE(consumer.try_take(frame, m) == Taken::kNothing);
+      });
+  CHECK(arrived > 0);
+  CHECK(arrived < deaths);
 }
 
 // Two pair regions, as far as one slot and its first rings need them.

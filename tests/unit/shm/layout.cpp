@@ -22,6 +22,9 @@ static_assert(line(offsetof(SharedQueueRegion, tail)) != line(offsetof(SharedQue
 static_assert(line(offsetof(SharedQueueRegion, head)) != line(offsetof(SharedQueueRegion, entries)));
 static_assert(line(offsetof(ClientRegion, claim)) != line(offsetof(ClientRegion, replies_head)));
 static_assert(line(offsetof(ReplyRegion, requests_head)) != line(offsetof(ReplyRegion, packets)));
+static_assert(line(offsetof(DemuxWords, tail)) != line(offsetof(DemuxWords, words)));
+static_assert(line(offsetof(ClientRegion, demux_replies_head)) != line(offsetof(ClientRegion, demux_requests)));
+static_assert(line(offsetof(ReplyRegion, demux_requests_head)) != line(offsetof(ReplyRegion, demux_replies)));
 
 // Everything fits where it lies.
 static_assert(sizeof(PairHeader) <= kReadyOffset);
@@ -35,11 +38,11 @@ static_assert(sizeof(Packet) <= kCacheLine && sizeof(Message) == kCacheLine);
 
 TEST_CASE("a protocol's layout changes only with its version") {
   // A failure here says: raise kProtocolVersion, then change these numbers.
-  CHECK(kProtocolVersion == 6);
+  CHECK(kProtocolVersion == 7);
   CHECK(sizeof(PairHeader) == 320);
   CHECK(sizeof(Slot) == 256);
-  CHECK(sizeof(ClientRegion) == 4672);
-  CHECK(sizeof(ReplyRegion) == 4288);
+  CHECK(sizeof(ClientRegion) == 5824);
+  CHECK(sizeof(ReplyRegion) == 7616);
   CHECK(sizeof(Directory) == 19072);
   CHECK(sizeof(SharedEntry) == 128);
   CHECK(kSlotsOffset == 0x40000);

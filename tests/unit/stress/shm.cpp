@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "shm/byte_ring.h"
+#include "shm/demux_queue.h"
 #include "shm/message_ring.h"
 #include "shm/ready_queue.h"
 #include "shm/shared_queue.h"
@@ -137,6 +138,38 @@ TEST_CASE("messages cross a message ring whole and in order") {
                              &coordinator.as_read<ReplyRegion>().requests_head);
     for (uint64_t n = 0; n < kSent; ++n)
       while (!producer.try_push(numbered(n))) let_the_other_run();
+  });
+  sender.join();
+  receiver.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("packets cross a demux queue whole and in order") {
+  test::MappedRegion client(kClientBytes), coordinator(kReplyBytes);
+  auto packet = [](uint64_t n) {
+    Message m{uint16_t(n & 0xff), uint16_t(mixed(n) & 0xfff), uint32_t(n % kFrameIds), {}};
+    for (uint64_t i = 0; i < mixed(n) % (kMessageWords + 1); ++i) m.words[i] = mixed(n + i) | 1;
+    return m;
+  };
+  uint64_t wrong = 0;
+  std::thread receiver([&] {
+    DemuxConsumer consumer(&client.as_read<ClientRegion>().demux_requests,
+                           &coordinator.as_written<ReplyRegion>().demux_requests_head);
+    Frame frame;
+    Message m;
+    for (uint64_t n = 0; n < kSent; ++n) {
+      Taken taken;
+      while ((taken = consumer.try_take(frame, m)) == Taken::kNothing) let_the_other_run();
+      wrong += taken != Taken::kPacket || !same(m, packet(n));
+    }
+  });
+  std::thread sender([&] {
+    DemuxProducer producer(&client.as_written<ClientRegion>().demux_requests,
+                           &coordinator.as_read<ReplyRegion>().demux_requests_head);
+    for (uint64_t n = 0; n < kSent; ++n) {
+      Message m = packet(n);
+      while (!producer.try_send(frame_of(m, words_that_travel(m), 1), m)) let_the_other_run();
+    }
   });
   sender.join();
   receiver.join();

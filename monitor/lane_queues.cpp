@@ -1,17 +1,22 @@
-#include "monitor/divided.h"
+#include "monitor/lane_queues.h"
 
 #include <algorithm>
 #include <utility>
 
+#include "monitor/divided.h"
+#include "monitor/noc.h"
 #include "shm/death_point.h"
 
 namespace sluice::monitor {
 
-void DividedQueues::join(Client& client) {
-  lanes_.push_back({client.requests.next(), &client, 0});
+template <class Lane>
+void LaneQueues<Lane>::join(Client& client) {
+  Lane::begin(client);
+  lanes_.push_back({Lane::next(client), &client, 0});
 }
 
-void DividedQueues::leave(Client& client) {
+template <class Lane>
+void LaneQueues<Lane>::leave(Client& client) {
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     if (lanes_[i].client != &client) continue;
     if (i < busy_) std::swap(lanes_[i], lanes_[--busy_]), i = busy_;
@@ -20,7 +25,8 @@ void DividedQueues::leave(Client& client) {
   }
 }
 
-void DividedQueues::expect(const Client& client) {
+template <class Lane>
+void LaneQueues<Lane>::expect(const Client& client) {
   for (std::size_t i = busy_; i < lanes_.size(); ++i) {
     if (lanes_[i].client != &client) continue;
     lanes_[i].last_look = looks_;
@@ -28,19 +34,22 @@ void DividedQueues::expect(const Client& client) {
   }
 }
 
-bool DividedQueues::poll() {
+template <class Lane>
+bool LaneQueues<Lane>::poll() {
   ++looks_;
   uint64_t served_before = served_;
   bool any = look_at_busy();
   return look_at_quiet(std::min(lanes_.size() - busy_, quiet_at_once(any, served_ - served_before))) || any;
 }
 
-std::size_t DividedQueues::quiet_at_once(bool any, uint64_t served) const {
+template <class Lane>
+std::size_t LaneQueues<Lane>::quiet_at_once(bool any, uint64_t served) const {
   if (seldom_) return any ? looks_ % kLooksPerQuiet == 0 : kQuietMeanwhile;
   return busy_ == 0 ? lanes_.size() : any ? kQuietAtOnce + std::size_t(served / kRequestsPerQuiet) : kQuietMeanwhile;
 }
 
-bool DividedQueues::look_at_busy() {
+template <class Lane>
+bool LaneQueues<Lane>::look_at_busy() {
   bool any = false;
   for (std::size_t i = 0; i < busy_; ++i) {
     if (look_at(lanes_[i])) any = true;
@@ -49,7 +58,8 @@ bool DividedQueues::look_at_busy() {
   return any;
 }
 
-bool DividedQueues::look_at_quiet(std::size_t count) {
+template <class Lane>
+bool LaneQueues<Lane>::look_at_quiet(std::size_t count) {
   bool any = false;
   for (; count > 0; --count) {
     if (turn_ < busy_ || turn_ >= lanes_.size()) turn_ = busy_;
@@ -61,7 +71,8 @@ bool DividedQueues::look_at_quiet(std::size_t count) {
   return any;
 }
 
-bool DividedQueues::look_at(Lane& lane) {
+template <class Lane>
+bool LaneQueues<Lane>::look_at(Entry& lane) {
   if (!is_servable(lane)) return false;
   serve(lane);
   post_.deliver(*lane.client);
@@ -69,29 +80,36 @@ bool DividedQueues::look_at(Lane& lane) {
   return true;
 }
 
-bool DividedQueues::has_requests() {
-  for (const Lane& lane : lanes_)
+template <class Lane>
+bool LaneQueues<Lane>::has_requests() {
+  for (const Entry& lane : lanes_)
     if (is_servable(lane)) return true;
   return false;
 }
 
-bool DividedQueues::is_servable(const Lane& lane) {
+template <class Lane>
+bool LaneQueues<Lane>::is_servable(const Entry& lane) {
   if (!lane.next.is_filled()) return false;
   // A client that does not take its replies gets no further ones.
   return !lane.client->doomed && lane.client->late_replies.empty() && !is_delayed(*lane.client);
 }
 
-void DividedQueues::serve(Lane& lane) {
+template <class Lane>
+void LaneQueues<Lane>::serve(Entry& lane) {
   Client& client = *lane.client;
   shm::Message request;
   for (uint32_t n = 0; n < shm::kMessages && client.late_replies.empty() && !is_delayed(client); ++n) {
-    if (!client.requests.try_pop(request)) break;
+    if (!Lane::try_take(clients_, client, request)) break;
     ++served_;
-    ++client.served_divided;
+    ++Lane::served(client);
     shm::DeathPoint at_message("request taken", request.type);
     core_.handle(client.domain, request);
   }
-  lane.next = client.requests.next();
+  Lane::finish(client);
+  lane.next = Lane::next(client);
 }
+
+template class LaneQueues<DividedLane>;
+template class LaneQueues<NocLane>;
 
 }  // namespace sluice::monitor
