@@ -13,9 +13,9 @@
 // a producer can see that it is full and is not stopped by it, and a packet is there at once, not word by word.
 //
 // Ownership: words and tail belong to the producer, head to the consumer. Neither can write the other's.
-// Edges:  D0 producer publishes tail (release) -> E0 consumer observes it (acquire)
-//         E1 consumer retires head (release)   -> D1 producer sees free places (acquire)
-// Death:  a producer that dies before D0 has said nothing; a consumer that dies before E1 has perhaps acted on
+// Edges:  U0 producer publishes tail (release) -> V0 consumer observes it (acquire)
+//         V1 consumer retires head (release)   -> U1 producer sees free places (acquire)
+// Death:  a producer that dies before U0 has said nothing; a consumer that dies before V1 has perhaps acted on
 //         a packet without saying so.
 // Trust:  a tail that no honest producer can have, a frame that no message has, and one that tail cuts off are a broken
 //         queue: after them nobody could say where the next packet begins. Each word is read once. A producer treats an
@@ -44,7 +44,7 @@ class DemuxProducer {
   [[nodiscard]] bool try_stage(const Frame& frame, const Message& m) {
     uint32_t n = 1 + frame.words;
     if (!has_room(n)) {
-      head_seen_ = head_->load(std::memory_order_acquire);  // D1
+      head_seen_ = head_->load(std::memory_order_acquire);  // U1
       if (!has_room(n)) return false;
     }
     put(frame.packed());
@@ -52,16 +52,16 @@ class DemuxProducer {
     return true;
   }
   void publish() {
-    DeathPoint at_edge("D0");
-    ring_->tail.store(tail_, std::memory_order_release);  // D0
+    DeathPoint at_edge("U0");
+    ring_->tail.store(tail_, std::memory_order_release);  // U0
   }
   // Whether the consumer has taken all.
-  [[nodiscard]] bool is_drained() const { return head_->load(std::memory_order_acquire) == tail_; }  // D1
+  [[nodiscard]] bool is_drained() const { return head_->load(std::memory_order_acquire) == tail_; }  // U1
 
  private:
   bool has_room(uint32_t n) const { return tail_ - head_seen_ <= kDemuxWords - n; }
   void put(uint64_t word) {
-    ring_->words[tail_++ % kDemuxPlaces].store(word, std::memory_order_relaxed);  // nobody looks here before D0
+    ring_->words[tail_++ % kDemuxPlaces].store(word, std::memory_order_relaxed);  // nobody looks here before U0
   }
 
   DemuxWords* ring_ = nullptr;
@@ -92,21 +92,21 @@ class DemuxConsumer {
 
   // Copies the next packet out. A broken queue stays as it is, and broken.
   [[nodiscard]] Taken try_take(Frame& frame, Message& m) {
-    uint64_t there = ring_->tail.load(std::memory_order_acquire) - position_;  // E0
+    uint64_t there = ring_->tail.load(std::memory_order_acquire) - position_;  // V0
     if (there == 0) return Taken::kNothing;
     frame = Frame::unpacked(word(0));
     if (there > kDemuxWords || frame.words > kMessageWords || there < 1 + frame.words) return Taken::kBroken;
-    DeathPoint at_edge("E1");
+    DeathPoint at_edge("V1");
     m = {uint16_t(frame.type), uint16_t(frame.status), frame.id, {}};
     for (uint32_t i = 0; i < frame.words; ++i) m.words[i] = word(1 + i);
     position_ += 1 + frame.words;
-    head_->store(position_, std::memory_order_release);  // E1
+    head_->store(position_, std::memory_order_release);  // V1
     return Taken::kPacket;
   }
 
  private:
   uint64_t word(uint64_t i) const {
-    return ring_->words[(position_ + i) % kDemuxPlaces].load(std::memory_order_relaxed);  // ordered by E0
+    return ring_->words[(position_ + i) % kDemuxPlaces].load(std::memory_order_relaxed);  // ordered by V0
   }
 
   const DemuxWords* ring_ = nullptr;

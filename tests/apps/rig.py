@@ -254,9 +254,16 @@ class Rig:
         """Fails if this coordinator has seen fewer connections accelerated since `before`."""
         if not self.native:
             status = self.status()
+            self._check_queues(status)
             got = status["accelerated_total"] - before
             check(got >= at_least, f"{got} connections accelerated instead of {at_least} at least;"
                                    f" fallbacks: {status['fallback_total']}")
+
+    def _check_queues(self, status):
+        """Requests have come by the queues that were asked for, and no other."""
+        kind = self.options.queues
+        for queues, requests in status["requests_total"].items():
+            check(kind == "auto" or (requests > 0) == (queues == kind), f"queues={kind}: {status['requests_total']}")
 
     def audit(self):
         """Fails if any process has memory that it is not to have."""

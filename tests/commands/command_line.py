@@ -55,7 +55,7 @@ HELP = {
     ("sluice", "bench", "apps"): ["--apps", "--connections", "--ways", "--user", "--rounds", "--seconds", "--json"],
     ("sluice", "bench", "all"): ["--report", "--quick", "--only"],
     ("sluice", "bench"): ["requests", "limits", "ipc", "connect", "apps", "all"],
-    ("sluiced",): ["--dir", "--queues", "divided", "shared", "--poll", "adaptive", "busy", "--cpu",
+    ("sluiced",): ["--dir", "--queues", "divided", "shared", "auto", "noc", "--poll", "adaptive", "busy", "--cpu",
                    "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
 }
 
@@ -230,6 +230,19 @@ class Embedded(Commands):
         self.assertEqual(status, 0)
         self.one_line(err, "note", "--queues=shared")
         self.assertEqual(self.sluice("stop"), (0, "", ""))
+
+    def test_requests_take_the_queues_that_were_asked_for(self):
+        for queues in ("divided", "shared", "noc"):
+            self.assertEqual(self.call(self.build.sluiced, f"--dir={self.run_dir}", f"--queues={queues}", "--grants=no")[0], 0)
+            self.assertEqual(self.sluice("run", "--require", "--", sys.executable, "-c", REPEATED), (0, "", ""))
+            self.assertIn(f"queues {queues}", self.sluice("status")[1])
+            counts = json.loads(self.sluice("status", "--json")[1])
+            self.assertEqual(counts["queues"], queues)
+            requests = counts["requests_total"]
+            self.assertGreaterEqual(requests.pop(queues), 20)
+            self.assertEqual(sum(requests.values()), 0, f"not {queues}: {requests}")
+            self.assertEqual(counts["accelerated_total"], 20, counts)
+            self.assertEqual(self.sluice("stop"), (0, "", ""))
 
     def test_a_coordinator_without_grants_is_asked_each_time(self):
         for grants, without_asking in (("no", 0), ("yes", 10)):

@@ -133,7 +133,8 @@ class Act {
           close(memory);
           break;
         }
-        case 5: {  // as if from another, in the queue that all of its user share
+        case 5: {  // as if from another, in its own queue, or in the one that all of its user share
+          if (c_.uses_noc()) c_.push_framed(some_request(), d);
           if (c_.queue == nullptr) break;
           SharedQueueRegion& q = *c_.queue;
           uint64_t ticket = q.tail.fetch_add(1, std::memory_order_acq_rel);

@@ -73,6 +73,8 @@ bool RawClient::hello(DomainId wanted, int memory, int other_bell, uint32_t vers
   producer_ = MessageProducer(&region->requests, &replies->requests_head);
   consumer_ = MessageConsumer(&replies->replies, &region->replies_head);
   shared_ = SharedProducer(queue, &region->claim, self);
+  demux_requests_ = DemuxProducer(&region->demux_requests, &replies->demux_requests_head);
+  demux_replies_ = DemuxConsumer(&replies->demux_replies, &region->demux_replies_head);
   return true;
 }
 
@@ -137,6 +139,7 @@ void RawClient::take_peer_region(const Packet& p, std::vector<int>& fds) {
 }
 
 bool RawClient::push(const Message& m) {
+  if (uses_noc()) return push_framed(m, self);
   bool shares = kind_ == kSharedQueue || (kind_ == kEitherQueue && replies->queue.load(std::memory_order_relaxed) == kSharedQueue);
   bool pushed = shares && queue != nullptr ? shared_.try_push(m, 1000) : producer_.try_push(m);
   uint64_t one = 1;
@@ -144,14 +147,26 @@ bool RawClient::push(const Message& m) {
   return pushed;
 }
 
+bool RawClient::push_framed(const Message& m, DomainId sender) {
+  bool pushed = demux_requests_.try_send(frame_of(m, words_that_travel(m), sender), m);
+  uint64_t one = 1;
+  if (summons >= 0) (void)!write(summons, &one, sizeof one);
+  return pushed;
+}
+
+bool RawClient::try_receive(Message& reply) {
+  Frame frame;
+  return uses_noc() ? demux_replies_.try_take(frame, reply) == Taken::kPacket : consumer_.try_pop(reply);
+}
+
 bool RawClient::ask(Message& m) {
   static uint32_t next = 1;
-  m.id = next++;
+  m.id = next++ % kMessageIds;
   if (!push(m)) return false;
   for (int n = 0; n < 100; ++n) {
     uint32_t doorbell = replies->doorbell.load(std::memory_order_acquire);
     Message r;
-    while (consumer_.try_pop(r))
+    while (try_receive(r))
       if (r.id == m.id) return m = r, true;
     timespec end;
     clock_gettime(CLOCK_MONOTONIC, &end);

@@ -8,6 +8,7 @@
 #include "shm/layout.h"
 #include "shm/message_ring.h"
 #include "shm/protocol.h"
+#include "shm/demux_queue.h"
 #include "shm/shared_queue.h"
 
 namespace sluice::fuzz {
@@ -29,6 +30,9 @@ class RawClient {
   bool await(uint16_t type, shm::Packet& p, std::vector<int>* fds = nullptr);
   bool push(const shm::Message& m);
   bool ask(shm::Message& m);
+  // As a packet of a network-on-chip, in the name of `sender`.
+  bool push_framed(const shm::Message& m, shm::DomainId sender);
+  bool uses_noc() const { return kind_ == shm::kNocQueue; }
 
   // A region that `peer` reads, made known to it. False: refused.
   bool open_pair(shm::DomainId peer, uint32_t generation);
@@ -54,11 +58,14 @@ class RawClient {
 
  private:
   int make_client_memory();
+  bool try_receive(shm::Message& reply);
   void take_peer_region(const shm::Packet& p, std::vector<int>& fds);
 
   shm::MessageProducer producer_;
   shm::MessageConsumer consumer_;
   shm::SharedProducer shared_;
+  shm::DemuxProducer demux_requests_;  // without a thought for credits
+  shm::DemuxConsumer demux_replies_;
   uint32_t kind_ = shm::kDividedQueue;
   uint64_t ready_ = 0;
 };

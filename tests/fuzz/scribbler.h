@@ -91,7 +91,7 @@ class Scribbler {
   }
 
   void client(shm::ClientRegion& r) {
-    switch (below(8)) {
+    switch (below(11)) {
       case 0: return lie(r.claim);
       case 1: return lie(r.replies_head);
       case 2: return lie(r.sleeping);
@@ -99,6 +99,9 @@ class Scribbler {
       case 4: return lie(r.waiters);
       case 5: return lie(r.counters[below(shm::kCounters)]);
       case 6: return lie(r.requests.entries[below(shm::kMessages)].first);
+      case 7: return lie(r.demux_requests.tail);
+      case 8: return lie(r.demux_requests.words[below(shm::kDemuxPlaces)]);
+      case 9: return lie(below(2) ? r.demux_replies_head : below(2) ? r.demux_doorbells_head : r.demux_control_head);
       default: return lie(reinterpret_cast<uint64_t*>(&r.requests.entries[below(shm::kMessages)])[below(8)]);
     }
   }
