@@ -19,7 +19,9 @@ struct NocLane {
     return taken == shm::Taken::kPacket;
   }
   static uint64_t& served(Client& client) { return client.served_noc; }
-  static void finish(Client& client) { client.noc->give_credits(); }
+  static void finish(Client& client) {
+    if (client.noc->give_credits()) Post::knock(client);  // a thread may wait for one
+  }
 
   static Transport::Served served_total(uint64_t n) { return {.noc = n}; }
   static Transport::Choice choice(uint64_t clients) { return {.noc = clients, .why = "as asked for"}; }

@@ -38,6 +38,8 @@ class Post {
   void deliver_late_replies();
   bool has_late_replies() const { return !late_.empty(); }
 
+  // For threads that wait for something in its reply region.
+  static void knock(Client& to);
   void ring(Client& client);
   uint64_t bells() const { return bells_; }
 
@@ -50,7 +52,6 @@ class Post {
              std::string_view text, uint32_t from);
   void announce(Client& to, const shm::Packet& sent);
   void announce_over_noc(Client& to);
-  static void knock(Client& to);
   void wake(Client& to);
 
   Events& events_;

@@ -324,21 +324,13 @@ void CoordinatorLink::post(const Message& m) {
   if (!send_unsent() || !push(m)) unsent_.add(m);
 }
 
-int CoordinatorLink::call(Message& m) {
-  if (!ensure()) return -ENOTCONN;
-  if (is_stalled() || !send_unsent()) return -ETIMEDOUT;
-  m.id = next_id_++ % kMessageIds;
-  if (!push(m)) return note_stall(), -ETIMEDOUT;
-  Deadline deadline = Deadline::in_ms(kReplyMs);
+// Until `is_done`. 0, or -errno: -ETIMEDOUT, -ENOTCONN.
+template <class Done>
+int CoordinatorLink::await(const Deadline& deadline, Done is_done) {
   for (uint32_t spins = 0;; ++spins) {
     const ReplyRegion* region = replies();
     uint32_t doorbell = region->doorbell.load(std::memory_order_acquire);
-    Message reply;
-    while (requests_.try_receive(reply)) {
-      if (reply.id != m.id) continue;  // the answer to a question given up
-      m = reply;
-      return -int(reply.status);
-    }
+    if (is_done()) return 0;
     if (deadline.passed()) return note_stall(), -ETIMEDOUT;
     if (spins < 20) {
       sched_yield();
@@ -346,12 +338,36 @@ int CoordinatorLink::call(Message& m) {
     }
     timespec slice_end = *Deadline::in_ms(20).absolute();
     {
-      DoorbellWait wait;  // a reply since we looked has changed the doorbell
+      DoorbellWait wait;  // what has come since we looked has changed the doorbell
       (void)futex_wait(region->doorbell, doorbell, &slice_end);
     }
     check_lost();
     if (socket_ < 0) return -ENOTCONN;
   }
+}
+
+// A question comes after all that was to be sent before, so it waits for room for that.
+int CoordinatorLink::send_all_unsent(const Deadline& deadline) {
+  return send_unsent() ? 0 : await(deadline, [&] { return send_unsent(); });
+}
+
+int CoordinatorLink::call(Message& m) {
+  if (!ensure()) return -ENOTCONN;
+  if (is_stalled()) return -ETIMEDOUT;
+  m.id = next_id_++ % kMessageIds;
+  Deadline deadline = Deadline::in_ms(kReplyMs);
+  if (int error = send_all_unsent(deadline); error != 0) return error;
+  if (int error = push(m) ? 0 : await(deadline, [&] { return push(m); }); error != 0) return error;
+  int error = await(deadline, [&] {
+    Message reply;
+    while (requests_.try_receive(reply)) {
+      if (reply.id != m.id) continue;  // the answer to a question given up
+      m = reply;
+      return true;
+    }
+    return false;
+  });
+  return error != 0 ? error : -int(m.status);
 }
 
 bool CoordinatorLink::wait_for_packet(uint16_t type, ReceivedPacket& out) {
@@ -406,7 +422,7 @@ bool CoordinatorLink::take_packet(ReceivedPacket& out) {
 // would be taken for the answer to a later question.
 int CoordinatorLink::ask(const Packet& question, const int* fds, int count, uint16_t answer_type, ReceivedPacket& r,
                          const ucred* who, const NameBody* body) {
-  if (socket_ < 0 || is_stalled() || !send_unsent()) return -ENOTCONN;
+  if (socket_ < 0 || is_stalled() || send_all_unsent(Deadline::in_ms(kReplyMs)) != 0) return -ENOTCONN;
   if (out_of_step_ && !sync()) return -ENOTCONN;
   out_of_step_ = false;
   int error = send_packet(socket_, question, fds, count, who, body);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "preload/packets.h"
+#include "preload/sleep.h"
 #include "preload/unsent.h"
 #include "shm/layout.h"
 #include "shm/region.h"
@@ -151,6 +152,9 @@ class CoordinatorLink {
   void tell_sleeping();
   bool push(const shm::Message& m);
   bool try_push(const shm::Message& m);
+  template <class Done>
+  [[nodiscard]] int await(const Deadline& deadline, Done is_done);
+  [[nodiscard]] int send_all_unsent(const Deadline& deadline);
   void note_packet();
   void set_replies(const shm::ReplyRegion* replies, shm::RequestQueue kind);
   shm::DomainId try_reserve(bool& ended);

@@ -106,10 +106,12 @@ class NocServer {
     ++taken_;
     return taken;
   }
-  // After requests that were handled: the credits of those that have no reply.
-  void give_credits() {
+  // After requests that were handled: the credits of those that have no reply. Whether there were any.
+  bool give_credits() {
     uint64_t all = kNocCredits + taken_ - answered_;
-    if (all > given_ && notify(control_, kCreditNotice, all)) given_ = all;
+    if (all <= given_ || !notify(control_, kCreditNotice, all)) return false;
+    given_ = all;
+    return true;
   }
 
   // A request has a reply, whether it fits now or is sent later.

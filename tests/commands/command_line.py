@@ -13,6 +13,18 @@ from commands import Commands, OtherVersion, main, wait_until
 KERNELS = ("import os, socket, sys; os.mkfifo(sys.argv[1]); a, b = socket.socketpair(type=socket.SOCK_SEQPACKET);"
            "os.pipe2(os.O_DIRECT); d = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);" )
 LISTEN = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"
+# Something about more listeners than any queue has places, and then a question.
+MUCH_TO_SAY = """
+import select, socket
+listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(200)]
+poll = select.epoll()
+for s in listeners: poll.register(s, select.EPOLLIN)
+poll.poll(0)
+first = socket.create_connection(listeners[-1].getsockname())
+for s in listeners[1:-1]: s.close()
+second = socket.create_connection(listeners[0].getsockname())
+assert listeners[0].accept() and listeners[-1].accept()
+"""
 REPEATED = """
 import os, socket
 ours, its = socket.socketpair()
@@ -242,6 +254,15 @@ class Embedded(Commands):
             self.assertGreaterEqual(requests.pop(queues), 20)
             self.assertEqual(sum(requests.values()), 0, f"not {queues}: {requests}")
             self.assertEqual(counts["accelerated_total"], 20, counts)
+            self.assertEqual(self.sluice("stop"), (0, "", ""))
+
+    def test_much_to_say_at_once_sends_no_connection_to_the_kernel(self):
+        for queues in ("divided", "shared", "noc"):
+            self.assertEqual(self.call(self.build.sluiced, f"--dir={self.run_dir}", f"--queues={queues}", "--grants=no")[0], 0)
+            self.assertEqual(self.sluice("run", "--require", "--", sys.executable, "-c", MUCH_TO_SAY), (0, "", ""))
+            counts = json.loads(self.sluice("status", "--json")[1])
+            self.assertEqual(sum(counts["fallback_total"].values()), 0, f"{queues}: {counts}")
+            self.assertEqual(counts["accelerated_total"], 2, counts)
             self.assertEqual(self.sluice("stop"), (0, "", ""))
 
     def test_a_coordinator_without_grants_is_asked_each_time(self):
