@@ -27,6 +27,7 @@ Zeroed<T>::~Zeroed() {
 }
 template class Zeroed<SharedMemory>;
 template class Zeroed<core::CoordinatorCore>;
+template class Zeroed<PairRegion>;
 
 Chip::Chip(const nocsim::Config& mesh, const Plan& plan) : plan_(plan), mesh_(checked(mesh, plan)) {
   for (TileId t = 0; t < plan_.tiles; ++t) {
@@ -46,6 +47,12 @@ Chip::Chip(const nocsim::Config& mesh, const Plan& plan) : plan_(plan), mesh_(ch
 }
 
 Chip::~Chip() = default;
+
+shm::PairView Chip::region(TileId writer, TileId reader) {
+  auto& region = regions_[{writer, reader}];
+  if (region == nullptr) region = std::make_unique<Zeroed<PairRegion>>();
+  return {(*region)->bytes};
+}
 
 void Chip::start(TileId client, Program program) {
   mesh_.start(client, [this, program = std::move(program)](nocsim::Tile& tile) {

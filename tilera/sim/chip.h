@@ -2,7 +2,10 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "nocsim/mesh.h"
 #include "tilera/client_tile.h"
@@ -11,6 +14,11 @@
 #include "tilera/sim_noc.h"
 
 namespace sluice::tilera {
+
+// What a tile tells another one, besides the network.
+struct PairRegion {
+  alignas(shm::kPageBytes) std::byte bytes[shm::kPairBytes];
+};
 
 // Memory of zeros that is there only where it is touched.
 template <class T>
@@ -39,6 +47,8 @@ class Chip {
   nocsim::Mesh& mesh() { return mesh_; }
   const Plan& plan() const { return plan_; }
   SharedMemory& memory() { return *memory_; }
+  // The region from one tile to another.
+  shm::PairView region(TileId writer, TileId reader);
   // The tiles of the clients, in order.
   const std::vector<TileId>& clients() const { return clients_; }
   void start(TileId client, Program program);
@@ -51,6 +61,7 @@ class Chip {
   Plan plan_;
   Zeroed<SharedMemory> memory_;
   Zeroed<core::CoordinatorCore> core_;
+  std::map<std::pair<TileId, TileId>, std::unique_ptr<Zeroed<PairRegion>>> regions_;
   std::vector<TileId> clients_;
   std::unique_ptr<SimNoc> coordinators_noc_;
   std::unique_ptr<CoordinatorTile<SimNoc>> coordinator_;
