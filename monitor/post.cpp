@@ -10,6 +10,7 @@
 
 #include "shm/bell.h"
 #include "shm/death_point.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::monitor {

@@ -16,6 +16,7 @@
 #include "preload/peers.h"
 #include "preload/sleep.h"
 #include "shm/death_point.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {

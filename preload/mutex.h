@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "preload/deferral.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {

@@ -7,6 +7,7 @@
 
 #include "preload/deferral.h"
 #include "preload/sleep.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {

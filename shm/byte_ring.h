@@ -27,7 +27,6 @@
 #pragma once
 
 #include <errno.h>
-#include <sys/uio.h>
 
 #include "shm/death_point.h"
 #include "shm/layout.h"

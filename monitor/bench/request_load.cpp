@@ -15,6 +15,7 @@
 #include <memory>
 
 #include "monitor/bench/request_client.h"
+#include "shm/futex.h"
 #include "shm/protocol.h"
 #include "shm/wake.h"
 

@@ -11,6 +11,7 @@
 #include "preload/materialize.h"
 #include "preload/peers.h"
 #include "preload/routes.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {

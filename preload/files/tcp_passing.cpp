@@ -6,6 +6,7 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/pass_region.h"
 #include "preload/peers.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {

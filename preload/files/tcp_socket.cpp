@@ -14,6 +14,7 @@
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
+#include "shm/futex.h"
 #include "shm/wake.h"
 
 namespace sluice::preload {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "shm/bell.h"
+#include "shm/futex.h"
 #include "shm/region.h"
 #include "shm/wake.h"
 

@@ -10,6 +10,7 @@
 
 #include "shm/byte_ring.h"
 #include "shm/demux_queue.h"
+#include "shm/futex.h"
 #include "shm/message_ring.h"
 #include "shm/ready_queue.h"
 #include "shm/shared_queue.h"

@@ -1,4 +1,4 @@
-#include "shm/wake.h"
+#include "shm/futex.h"
 
 #include <errno.h>
 
