@@ -22,7 +22,8 @@ class PortLeases {
     bool scarce = count_ - lent_ <= count_ / 4;
     if (held >= kUnquestionedLeases && scarce) return 0;
     for (uint32_t n = 0; n < count_; ++n) {
-      Block& b = blocks_[next_++ % count_];
+      if (next_ >= count_) next_ = 0;
+      Block& b = blocks_[next_++];
       if (b.owner != shm::kNobody || !usable(b.first)) continue;
       b.owner = to;
       ++lent_;

@@ -242,11 +242,14 @@ void CoordinatorCore::gather_role(const Destination& to, int best, Role role) {
 const CoordinatorCore::Candidate* CoordinatorCore::choose(ListenerId avoid_listener,
                                                           DomainId avoid_domain) {
   if (candidate_count_ == 0) return nullptr;
-  uint32_t start = candidates_[0].listener->turn++;
+  uint32_t& turn = candidates_[0].listener->turn;  // no remainders here: not every processor divides
+  uint32_t at = turn < candidate_count_ ? turn : 0;
+  turn = at + 1;
   const Candidate* next = nullptr;
   const Candidate* assigned = nullptr;
   for (uint32_t n = 0; n < candidate_count_; ++n) {
-    const Candidate& c = candidates_[(start + n) % candidate_count_];
+    const Candidate& c = candidates_[at];
+    at = at + 1 < candidate_count_ ? at + 1 : 0;
     if (c.listener->id == avoid_listener && c.domain == avoid_domain) continue;
     if (candidate_count_ == 1) return &c;
     Idleness idleness = this->idleness(c.domain, c.listener->id);
@@ -267,7 +270,8 @@ bool CoordinatorCore::may_begin_at(DomainId from, const Listener& l) {
 
 // The client collects who accepts there.
 const CoordinatorCore::Candidate* CoordinatorCore::numbered(uint64_t from_one) const {
-  return candidate_count_ == 0 ? nullptr : &candidates_[(from_one - 1) % candidate_count_];
+  if (candidate_count_ == 0) return nullptr;
+  return &candidates_[from_one <= candidate_count_ ? from_one - 1 : 0];
 }
 
 // All or none: any change among them is to be told. None to one of several acceptors itself: it leaves what would be its
