@@ -20,6 +20,7 @@ RULES = {
     "monitor/core": ({"shm", "monitor/core"}, set()),
     "nocsim": ({"nocsim"}, {"libc", "library"}),
     "tilera": ({"shm", "monitor/core", "tilera"}, set()),  # what runs on a tile
+    "tilera/tilegx/tmc.h": ({"tilera"}, {"library"}),
     "tilera/sim_noc.h": ({"nocsim", "tilera"}, {"library"}),
     "tilera/sim": ({"shm", "monitor/core", "nocsim", "tilera"}, {"libc", "library"}),
     "bench": ({"shm", "bench"}, {"libc", "library"}),

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""What runs on a tile compiles without an operating system, and needs only what docs/tilera.md names.
+
+The same files as tilera/build-tilegx compiles, by this machine's compiler, with nothing within its reach but the
+freestanding headers.
+"""
+import errno
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import sources
+
+sys.path.insert(1, str(sources.ROOT / "tilera" / "tilegx"))
+import objects  # noqa: E402
+
+STAND_IN = sources.ROOT / "tests/tilegx/stand_in"
+INSTRUCTIONS = re.compile(r"__tile_udn\w+|__insn_\w+")  # on the other machine
+
+
+def freestanding_compiler(scratch):
+    """g++ that finds no header but the freestanding ones."""
+    version = objects.output_of("g++", "-dumpversion").strip()
+    machine = objects.output_of("g++", "-dumpmachine").strip()
+    library = f"/usr/include/c++/{version}"
+    headers = scratch / "headers"
+    subprocess.run([objects.HERE / "freestanding-headers", library, f"/usr/include/{machine}/c++/{version}", headers], check=True)
+    own = objects.output_of("g++", "-print-file-name=include").strip()
+    return ["g++", "-nostdinc", "-nostdinc++", "-fno-stack-protector", "-isystem", str(headers), "-isystem", str(headers / "machine"),
+            "-isystem", own, "-isystem", str(STAND_IN), "-include", str(STAND_IN / "builtins.h")]
+
+
+def symbols(scratch):
+    compiled = objects.compile_all(freestanding_compiler(scratch), scratch / "objects")
+    broken = [o for o in compiled if o.error]
+    for o in broken:
+        yield f"{o.source} does not compile:\n{o.error}"
+    if broken:
+        return
+    objects.look_at(compiled, "nm", "size")
+    for name, who in sorted(objects.missing_symbols(compiled).items()):
+        if name not in objects.MAY_NEED and not INSTRUCTIONS.fullmatch(name):
+            yield f"{', '.join(who)} needs {name}"
+
+
+def error_numbers():
+    for line in (objects.HERE / "include/errno.h").read_text().splitlines():
+        if match := re.match(r"#define (\w+) (\d+)", line):
+            if getattr(errno, match.group(1)) != int(match.group(2)):
+                yield f"{match.group(1)} is not {match.group(2)}"
+
+
+def names_on_page():
+    """The table below "What a port needs"."""
+    page = (sources.ROOT / "docs/tilera.md").read_text()
+    section = re.search(r"^## What a port needs\n(.*?)(?=^## |\Z)", page, re.S | re.M)
+    named = set()
+    for row in re.findall(r"^\| (`.*?) \|", section.group(1) if section else "", re.M):
+        named.update(re.findall(r"`(\w+)`", row))
+    for name in sorted(named ^ objects.MAY_NEED):
+        yield f"docs/tilera.md and objects.py do not agree on {name}"
+
+
+with tempfile.TemporaryDirectory() as directory:
+    sources.finish([*symbols(pathlib.Path(directory)), *error_numbers(), *names_on_page()])
