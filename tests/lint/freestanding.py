@@ -17,6 +17,8 @@ sys.path.insert(1, str(sources.ROOT / "tilera" / "tilegx"))
 import objects  # noqa: E402
 
 STAND_IN = sources.ROOT / "tests/tilegx/stand_in"
+# Not for tiles: system calls, and the simulator.
+ELSEWHERE = {"shm/bell.h", "shm/futex.h", "shm/kernel_call.h", "shm/region.h", "tilera/sim_noc.h"}
 INSTRUCTIONS = re.compile(r"__tile_udn\w+|__insn_\w+")  # on the other machine
 
 
@@ -45,6 +47,21 @@ def symbols(scratch):
             yield f"{', '.join(who)} needs {name}"
 
 
+def headers_without_unit():
+    """Of tilera/ and shm/, what no source that is compiled for a tile includes."""
+    todo, reached = [*objects.sources()], set()
+    while todo:
+        for _, line in sources.lines(todo.pop()):
+            match = re.match(r'#include "((?:tilera|shm)/.*)"', line)
+            if match and match.group(1) not in reached:
+                reached.add(match.group(1))
+                todo.append(match.group(1))
+    for path in sorted([*sources.ROOT.glob("tilera/*.h"), *sources.ROOT.glob("shm/*.h")]):
+        name = str(path.relative_to(sources.ROOT))
+        if name not in reached | ELSEWHERE:
+            yield f"{name} is not compiled for a tile: use it in tilera/tilegx/units/"
+
+
 def error_numbers():
     for line in (objects.HERE / "include/errno.h").read_text().splitlines():
         if match := re.match(r"#define (\w+) (\d+)", line):
@@ -64,4 +81,4 @@ def names_on_page():
 
 
 with tempfile.TemporaryDirectory() as directory:
-    sources.finish([*symbols(pathlib.Path(directory)), *error_numbers(), *names_on_page()])
+    sources.finish([*symbols(pathlib.Path(directory)), *headers_without_unit(), *error_numbers(), *names_on_page()])

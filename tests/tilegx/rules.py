@@ -168,6 +168,18 @@ class Receiving(unittest.TestCase):
         self.assertTrue(rules.loads_after_receive(function("move r2, udn2", RETURN)))
 
 
+class OrderOfTheCompiler(unittest.TestCase):
+    def test_accesses_on_both_sides_are_fine(self):
+        self.assertEqual(rules.loads_before_and_after_receive(function("ld r0, r1", "move r2, udn2", "ld r3, r1")), [])
+        self.assertEqual(rules.stores_before_and_after_packet(function("st r9, r8", HEADER, *WORDS, "st r9, r8")), [])
+
+    def test_accesses_that_were_moved_or_merged_are_found(self):
+        for code in (["ld r0, r1", "move r2, udn2"], ["move r2, udn2", "ld r0, r1", "ld r3, r1"], ["ld r0, r1", "ld r3, r1"]):
+            self.assertTrue(rules.loads_before_and_after_receive(function(*code)))
+        for code in (["st r9, r8", HEADER, *WORDS], [HEADER, *WORDS, "st r9, r8"], [HEADER, "st r9, r8", *WORDS, "st r9, r8"]):
+            self.assertTrue(rules.stores_before_and_after_packet(function(*code)))
+
+
 class Fences(unittest.TestCase):
     def complaints(self, *bundles):
         return rules.fences_before_sends(function(*bundles))

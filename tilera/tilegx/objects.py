@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "tilera" / "tilegx"
 
 FLAGS = ["-std=c++20", "-O2", "-ffreestanding", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics",
-         "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror",
-         "-I", str(ROOT), "-isystem", str(HERE / "include")]
+         "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror"]
+HEADERS = ["-I", str(ROOT), "-isystem", str(HERE / "include")]
 
 # Symbols that no object defines. docs/tilera.md says what each has to do; a port provides these and nothing else.
 MAY_NEED = {"memcpy", "memset", "__divdi3", "__udivdi3"}
@@ -35,7 +35,7 @@ class Object:
 
 
 def sources():
-    found = [*ROOT.glob("monitor/core/*.cpp"), *HERE.glob("units/*.cpp")]
+    found = [*ROOT.glob("monitor/core/*.cpp"), *ROOT.glob("tilera/*.cpp"), *HERE.glob("units/*.cpp")]
     return sorted(str(p.relative_to(ROOT)) for p in found)
 
 
@@ -45,12 +45,12 @@ def output_of(*command):
 
 def compile_one(compiler, source, out):
     path = out / (source.replace("/", "-").removesuffix(".cpp") + ".o")
-    run = subprocess.run([*compiler, *FLAGS, "-c", str(ROOT / source), "-o", str(path)], capture_output=True, text=True)
+    run = subprocess.run([*compiler, *FLAGS, *HEADERS, "-c", str(ROOT / source), "-o", str(path)], capture_output=True, text=True)
     return Object(source, path, run.stderr if run.returncode else "")
 
 
 def compile_all(compiler, out, jobs=os.cpu_count()):
-    """All sources with this command, which FLAGS are added to."""
+    """All sources with this command, which FLAGS and HEADERS are added to."""
     out.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(lambda source: compile_one(compiler, source, out), sources()))

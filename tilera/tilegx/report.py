@@ -5,6 +5,11 @@ import subprocess
 import objects
 import rules
 
+
+def tile(part, function):
+    return f"sluice::tilera::{part}<sluice::tilera::TileGxNoc>::{function}"
+
+
 # Functions of units/, and what is to hold for each. r0 is the network; arguments come in the registers after it.
 CHECKS = [
     ("send_three_words", "a header and three words are four writes to udn0, in order, with nothing between them",
@@ -22,6 +27,16 @@ CHECKS = [
     ("read_cycle", "time is a read of CYCLE", lambda f: rules.reads_special_register(f, "CYCLE") + rules.makes_no_call(f)),
     ("store_and_tell", "mf stands between a store and the doorbell", rules.fences_before_sends),
     ("hear_and_load", "what a doorbell tells of is loaded after it", rules.loads_after_receive),
+    ("load_receive_load", "loads stay on their sides of a word received", rules.loads_before_and_after_receive),
+    ("store_send_store", "stores stay on their sides of a packet", rules.stores_before_and_after_packet),
+    (tile("Doorbells", "ring(unsigned int)"), "mf stands between what somebody published and the doorbell", rules.fences_lead_to_sends),
+    (tile("Doorbells", "await_ring()"), "doorbells come from queue 2 only", lambda f: rules.takes_only(f, 2)),
+    (tile("CoordinatorTile", "ring(unsigned int)"), "the same mf where the core rings", rules.fences_lead_to_sends),
+    (tile("CoordinatorTile", "notify(unsigned int, sluice::shm::Message const&)"), "and where it tells a client something",
+     rules.fences_lead_to_sends),
+    (tile("CoordinatorTile", "serve()"), "requests come from queue 0 only, which is polled",
+     lambda f: rules.takes_only(f, 0) + rules.reads_special_register(f, "UDN_DATA_AVAIL")),
+    (tile("ClientTile", "receive()"), "replies come from queue 1 only", lambda f: rules.takes_only(f, 1)),
 ]
 
 
@@ -42,7 +57,7 @@ class Report:
         by_name = {f.name: f for o in self.compiled for f in o.functions}
         for name, claim, rule in CHECKS:
             function = by_name.get(name)
-            yield f"{name}: {claim}", rule(function) if function else ["there is no such function"]
+            yield f"{name.replace('sluice::tilera::', '')}: {claim}", rule(function) if function else ["there is no such function"]
 
     def checks_of_all(self):
         senders = [f for o in self.compiled for f in o.functions if f.sends]
@@ -74,7 +89,7 @@ class Report:
         name.parent.mkdir(parents=True, exist_ok=True)
         name.with_suffix(".txt").write_text(self.text() + "\n")
         name.with_suffix(".json").write_text(json.dumps({
-            "commit": commit(), "compiler": self.compiler, "flags": [f for f in objects.FLAGS if str(objects.ROOT) not in f],
+            "commit": commit(), "compiler": self.compiler, "flags": objects.FLAGS,
             "objects": [{"source": o.source, **o.sections, "needs": sorted(n for n in o.undefined if n in self.missing)}
                         for o in self.compiled],
             "checks": [{"claim": claim, "passed": not complaints, "complaints": complaints} for claim, complaints in self.results],

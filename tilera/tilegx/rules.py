@@ -144,8 +144,22 @@ def makes_no_call(function):
 
 def loads_after_receive(function):
     """No load goes off before, or together with, the word that it waits for."""
-    where = [n for n, b in enumerate(function.bundles) if any(i.received for i in b.instructions)]
+    before, after = around(function, "received", "is_load")
+    return [] if after and not before else ["loads before it has received, or nothing"]
+
+
+def loads_before_and_after_receive(function):
+    return [] if all(around(function, "received", "is_load")) else ["does not load on both sides of a word received"]
+
+
+def stores_before_and_after_packet(function):
+    return [] if all(around(function, "is_send", "is_store")) else ["does not store on both sides of a packet"]
+
+
+def around(function, what, other):
+    """How many bundles have the other before what is there, or with it; and how many after all of that."""
+    where = [n for n, b in enumerate(function.bundles) if b.any(what)]
     if not where:
-        return ["receives nothing"]
-    loads = [n for n, b in enumerate(function.bundles) if b.any("is_load")]
-    return [] if loads and min(loads) > where[0] else ["loads before it has received, or nothing"]
+        return 0, 0
+    others = [n for n, b in enumerate(function.bundles) if b.any(other)]
+    return sum(n <= where[0] for n in others), sum(n > where[-1] for n in others)
