@@ -7,6 +7,7 @@
 #pragma once
 
 #include "shm/message_ring.h"
+#include "tilera/code_costs.h"
 #include "tilera/doorbells.h"
 
 namespace sluice::tilera {
@@ -32,6 +33,7 @@ class ClientTile {
   // False: no credit. Of the id 24 bits travel.
   [[nodiscard]] bool try_send(const Message& m) {
     if (under_way_ == plan_.depth) return false;
+    spend(noc_, kCyclesToAsk);
     const uint32_t words = shm::words_that_travel(m);
     Frame frame = shm::frame_of(m, words, noc_.here());
     if (1 + words > plan_.packet_words) {
@@ -48,6 +50,7 @@ class ClientTile {
   Message receive() {
     const Frame f = Frame::unpacked(noc_.template receive<kReplies>());
     --under_way_;
+    spend(noc_, kCyclesToHear);
     return receive_rest<kReplies>(noc_, f);
   }
   [[nodiscard]] bool has_reply() { return (noc_.available() & bit_of(kReplies)) != 0; }

@@ -33,8 +33,10 @@ class CoordinatorTile final : public core::Actions {
   CoordinatorTile(N& noc, const Plan& plan, SharedMemory& memory, core::CoordinatorCore& core, const Wall& wall = {})
       : noc_(noc), plan_(plan), memory_(memory), core_(core), wall_(wall), directory_(noc, memory.directory), bells_(noc, memory) {
     core_.init(*this, kFirstDomain);
-    for (TileId t = 0; t < plan.tiles; ++t)
+    for (TileId t = 0; t < kMostTiles; ++t) {
+      comes_through_[t] = plan.is_client(t) ? plan.via[t] : kNobodys;
       notices_[t] = shm::MessageProducer(&memory.to[t].notices, &memory.of[t].notices_head);
+    }
   }
 
   [[noreturn]] void run() {
@@ -45,13 +47,14 @@ class CoordinatorTile final : public core::Actions {
     (void)await(noc_, bit_of(kRequests));
     const Frame frame = Frame::unpacked(noc_.template receive<kRequests>());
     Message m = receive_rest<kRequests>(noc_, frame);
-    if (!plan_.is_client(frame.sender) || !frame.is_plausible()) {
+    const TileId via = frame.sender < kMostTiles ? comes_through_[frame.sender] : kNobodys;
+    if (via == kNobodys || !frame.is_plausible()) {
       ++strangers_;
       return;
     }
     if (frame.words == shm::kInLine) take_line(frame, m);
     answer(frame.sender, m);
-    give_credit_back(plan_.via[frame.sender]);
+    if (via != plan_.root) give_credit_back(via);
   }
   // The program on that tile has ended without a word.
   void depart(TileId tile) {
@@ -104,12 +107,13 @@ class CoordinatorTile final : public core::Actions {
 
  private:
   static constexpr DomainId kFirstDomain = 2;
+  static constexpr uint8_t kNobodys = 0xff;
 
   void answer(TileId from, const Message& m) {
     ++requests_;
     serving_ = from;
     answered_ = false;
-    spend(noc_, cycles_of(m.type));
+    spend(noc_, cycles_to_answer(m.type));
     switch (m.type) {
       case kJoin:
         join(from, m);
@@ -123,7 +127,7 @@ class CoordinatorTile final : public core::Actions {
       default:
         core_.handle(domain_of_[from], m);
     }
-    answer_once({kTaken, 0, m.id, {}});  // unless it had a reply: every request gives its credit back
+    if (!answered_) answer_once({kTaken, 0, m.id, {}});  // every request gives its credit back
   }
   // More than one reply would have no room.
   void answer_once(const Message& message) {
@@ -171,7 +175,7 @@ class CoordinatorTile final : public core::Actions {
 
   // A relay's come back half of them at a time: a packet for each would cost as much as a reply.
   void give_credit_back(TileId via) {
-    if (via == plan_.root || ++owed_[via] * 2 < plan_.forwards) return;
+    if (++owed_[via] * 2 < plan_.forwards) return;
     noc_.send(noc_.header(via, kControl), Frame{.type = kCredits, .sender = noc_.here(), .id = owed_[via]}.packed());
     owed_[via] = 0;
   }
@@ -183,6 +187,7 @@ class CoordinatorTile final : public core::Actions {
   const Wall wall_;
   DirectoryWriter<N> directory_;
   Doorbells<N> bells_;
+  uint8_t comes_through_[kMostTiles] = {};  // the relay, or the root itself; kNobodys: no client
   TileId serving_ = 0;
   bool answered_ = true;
   uint64_t requests_ = 0;

@@ -4,9 +4,9 @@
 // pass on. The frame keeps its sender; the root answers that one directly, and gives the credit back here.
 #pragma once
 
-#include "tilera/frame.h"
-#include "tilera/packet_types.h"
+#include "tilera/code_costs.h"
 #include "tilera/credits.h"
+#include "tilera/frame.h"
 
 namespace sluice::tilera {
 
@@ -40,6 +40,7 @@ class RelayTile {
       ++strangers_;
       return;
     }
+    spend(noc_, kCyclesToRelay);
     --credits_;
     send_framed(noc_, root_, f, m);
   }

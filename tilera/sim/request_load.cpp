@@ -9,7 +9,7 @@ namespace sluice::tilera {
 namespace {
 
 constexpr const char* kChips[] = {"tilegx36", "tilegx72"};
-constexpr nocsim::Cycle kWarmUp = 20'000;
+constexpr nocsim::Cycle kWarmUp = 100'000;  // all have joined long before
 constexpr nocsim::Cycle kWatchdog = 50'000;
 
 uint32_t clients_of(const char* chip) { return uint32_t(nocsim::find_profile(chip)->config.nodes()) - 1; }
