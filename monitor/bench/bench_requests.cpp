@@ -197,7 +197,7 @@ void print(const Row& r) {
          cell(r.misses, "%.2f").c_str(), cell(r.client_ns, "%.0fns").c_str());
   if (r.simulated) {
     const SimulatedRow& s = *r.simulated;
-    printf("         SIMULATED: %s at %.1f GHz; round trip %u cycles, p99 %u; %u credits of %u words, %u relays\n", s.of.mesh,
+    printf("         SIMULATED: %s at %.1f GHz; round trip %u cycles, p99 %u; credits %u x %u words, relays %u\n", s.of.mesh,
            tilera::kClockHz / 1e9, s.of.quantile(0.5), s.of.quantile(0.99), s.of.plan.depth, s.of.plan.packet_words, s.of.plan.relays);
   }
   fflush(stdout);

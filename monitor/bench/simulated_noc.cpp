@@ -15,7 +15,12 @@ std::string simulate(const SimulatedCase& c, SimulatedRow& row) {
   const double per_cycle = c.rate / tilera::kClockHz;
   row.cycles = per_cycle > 0 ? std::max(kCycles, uint64_t(kRequests / per_cycle)) : kCycles;
   try {
-    row.of = tilera::run_load({c.clients, c.active, c.depth, c.flooders, per_cycle, row.cycles});
+    row.of = tilera::run_load({.clients = c.clients,
+                              .active = c.active,
+                              .depth = c.depth,
+                              .flooders = c.flooders,
+                              .rate = per_cycle,
+                              .cycles = row.cycles});
     return {};
   } catch (const std::exception& e) {
     return std::string("the simulated network: ") + e.what();

@@ -41,8 +41,12 @@ class Run {
     const bool is_over = load_.active == 0 && outcome.kind == nocsim::Outcome::Kind::kFinished;
     if (outcome.kind != nocsim::Outcome::Kind::kLimit && !is_over) throw std::runtime_error(outcome.describe());
   }
-  // Words 0 is when it was, or should have been, sent.
-  static Message ping(uint64_t at) { return {shm::kPing, 0, 0, {at}}; }
+  // Word 0 is when it was, or should have been, sent.
+  Message ping(uint64_t at) const {
+    Message m{shm::kPing, 0, 0, {at}};
+    for (uint32_t i = 1; i < load_.words; ++i) m.words[i] = i;
+    return m;
+  }
   uint64_t now() { return chip_.mesh().cycle(); }  // costs nothing
 
   void be_client(uint32_t index, Chip::Client& c) {
@@ -93,6 +97,8 @@ SimulatedResult run_load(const SimulatedLoad& load) {
   const nocsim::Config config = nocsim::find_profile(result.mesh)->config;
   Wish wish{.width = uint32_t(config.width), .height = uint32_t(config.height), .clients = load.clients};
   wish.room = {uint32_t(config.queue_words), config.queues_share};
+  wish.packet_words = load.packet_words;
+  wish.relays = load.relays;
   if (const char* complaint = make_plan(wish, result.plan)) throw std::invalid_argument(complaint);
   Chip chip(config, result.plan);
   chip.mesh().set_watchdog(kWatchdog);

@@ -17,6 +17,10 @@ struct SimulatedLoad {
   uint32_t flooders = 0;  // of the active ones have as many under way as they have credits, and are not in the latencies
   double rate = 0;        // requests for each cycle of all others together, at even times whatever comes back; 0: a closed loop
   uint64_t cycles = 200'000;
+  uint32_t words = 1;     // of each request besides its frame, 1 to 7
+  // What the plan would choose by itself.
+  uint32_t packet_words = Wish::kChosen;
+  uint32_t relays = Wish::kChosen;
 };
 
 struct SimulatedResult {
