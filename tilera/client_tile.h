@@ -3,7 +3,7 @@
 //
 // Every request costs a credit until it is answered, also those without a reply: the coordinator returns
 // their credit alone. So what has been sent is answered in order, and a client never has more replies coming
-// than its queue has room for.
+// than its queue has room for. After the last one has been answered, and LEAVE, another program may take the tile over.
 #pragma once
 
 #include "shm/message_ring.h"
@@ -22,7 +22,9 @@ class ClientTile {
         mine_(memory.of[noc.here()]),
         requests_(noc.header(plan.via[noc.here()], kRequests)),
         notices_(&memory.to[noc.here()].notices, &mine_.notices_head),
-        bells_(noc, memory) {}
+        bells_(noc, memory),
+        overruns_(memory.to[noc.here()].overruns.load(std::memory_order_relaxed)),  // our predecessor's
+        sleeps_(mine_.sleeping.load(std::memory_order_relaxed)) {}                  // likewise
 
   N& noc() { return noc_; }
   Doorbells<N>& bells() { return bells_; }
@@ -62,7 +64,7 @@ class ClientTile {
     return receive();
   }
 
-  // The domain, or kNobody.
+  // The domain, or kNobody. What another program on this tile left behind unread is not ours.
   shm::DomainId join(int32_t pid) {
     const Message reply = call({kJoin, 0, 0, {uint32_t(pid)}});
     return reply.status == 0 ? shm::DomainId(reply.words[0]) : shm::kNobody;
@@ -120,11 +122,11 @@ class ClientTile {
   const Word requests_;  // the header of every request
   shm::MessageConsumer notices_;
   Doorbells<N> bells_;
-  uint64_t overruns_ = 0;
+  uint64_t overruns_;
+  uint32_t sleeps_;
   uint32_t under_way_ = 0;
   uint32_t line_ = 0;
   uint32_t last_id_ = 0;
-  uint32_t sleeps_ = 0;
 };
 
 }  // namespace sluice::tilera

@@ -10,7 +10,8 @@
 // order memory, so a store and then a send is no announcement. And with B's fence it excludes that
 // A1 misses B1 while B2 misses A0: either A rings again, or B sees what A published.
 //
-// Ownership: taken is b's. Trust: a false `taken` makes a send more than one doorbell, to that tile only; a false
+// Ownership: taken is b's; how often a has rung is a's own. Both outlive the program, so that another one on the same tile
+// goes on with them. Trust: a false `taken` makes a send more than one doorbell, to that tile only; a false
 // sender makes b look in vain. Both are possible inside a hardwall, which is one user's.
 #pragma once
 
@@ -30,8 +31,9 @@ class Doorbells {
     noc_.fence();
     const Shared<uint32_t>& taken = memory_.of[to].taken[noc_.here()].bells;
     reads(noc_, &taken, sizeof taken);
-    if (taken.load(std::memory_order_relaxed) != rung_[to]) return;  // A1, ordered by the fence
-    ++rung_[to];
+    uint32_t& rung = memory_.of[noc_.here()].rung[to];
+    if (taken.load(std::memory_order_relaxed) != rung) return;  // A1, ordered by the fence
+    ++rung;
     noc_.send(noc_.header(to, kDoorbells), Frame{.type = kBell, .sender = noc_.here()}.packed());  // A2
   }
 
@@ -41,7 +43,8 @@ class Doorbells {
       const Frame f = Frame::unpacked(noc_.template receive<kDoorbells>());  // B0
       if (f.type != kBell || f.sender >= kMostTiles) continue;
       Shared<uint32_t>& taken = memory_.of[noc_.here()].taken[f.sender].bells;
-      taken.store(++taken_[f.sender], std::memory_order_relaxed);  // B1, ordered by the fence
+      // B1, ordered by the fence; the load is of our own.
+      taken.store(taken.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       writes(noc_, &taken, sizeof taken);
       noc_.fence();
       return f.sender;
@@ -52,8 +55,6 @@ class Doorbells {
  private:
   N& noc_;
   SharedMemory& memory_;
-  uint32_t rung_[kMostTiles] = {};
-  uint32_t taken_[kMostTiles] = {};
 };
 
 }  // namespace sluice::tilera

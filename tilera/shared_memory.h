@@ -32,6 +32,8 @@ struct ClientMemory {
     Shared<uint32_t> bells;
   };
   Taken taken[kMostTiles];
+  // How many it has sent to each: nobody else looks.
+  alignas(shm::kCacheLine) uint32_t rung[kMostTiles];
 };
 
 struct SharedMemory {

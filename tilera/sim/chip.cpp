@@ -43,7 +43,15 @@ Chip::Chip(const nocsim::Config& mesh, const Plan& plan) : plan_(plan), mesh_(ch
   }
   coordinators_noc_ = std::make_unique<SimNoc>(mesh_.tile(plan_.root));
   coordinator_ = std::make_unique<CoordinatorTile<SimNoc>>(*coordinators_noc_, plan_, *memory_, *core_);
-  mesh_.start(plan_.root, [this](nocsim::Tile&) { coordinator_->run(); }, true);
+  mesh_.start(
+      plan_.root,
+      [this](nocsim::Tile&) {
+        for (;;) {
+          coordinator_->serve();
+          for (TileId t : std::exchange(ended_, {})) coordinator_->depart(t);
+        }
+      },
+      true);
 }
 
 Chip::~Chip() = default;

@@ -52,6 +52,8 @@ class Chip {
   // The tiles of the clients, in order.
   const std::vector<TileId>& clients() const { return clients_; }
   void start(TileId client, Program program);
+  // To the coordinator that tile's program has ended, when it next answers somebody: what an operating system would tell it.
+  void end(TileId client) { ended_.push_back(client); }
   // Until the programs have ended, or for so many cycles.
   nocsim::Outcome run(nocsim::Cycle cycles = nocsim::Mesh::kForever) { return mesh_.run(cycles); }
   uint64_t requests() const { return coordinator_->requests(); }
@@ -63,6 +65,7 @@ class Chip {
   Zeroed<core::CoordinatorCore> core_;
   std::map<std::pair<TileId, TileId>, std::unique_ptr<Zeroed<PairRegion>>> regions_;
   std::vector<TileId> clients_;
+  std::vector<TileId> ended_;
   std::unique_ptr<SimNoc> coordinators_noc_;
   std::unique_ptr<CoordinatorTile<SimNoc>> coordinator_;
   nocsim::Mesh mesh_;  // last: its programs, which it ends, use the rest

@@ -104,3 +104,58 @@ TEST_CASE("a doorbell of nobody, or of something else, is passed over") {
   CHECK(chip.run().kind == Outcome::Kind::kFinished);
   CHECK(heard == other);
 }
+
+TEST_CASE("a program that takes a tile over goes on with its doorbells, and gets no notices of its predecessor") {
+  TestChip chip({"tilegx36", 3});
+  const TileId listener = chip.clients()[0], other = chip.clients()[1];
+  constexpr uint32_t kPrograms = 4;
+  uint32_t heard = 0, notices = 0;
+  DomainId last = shm::kNobody;
+  chip.start(other, [&](Chip::Client& first) {
+    for (uint32_t i = 0; i < kPrograms; ++i) {
+      Chip::Client c(first.noc(), chip.plan(), chip.memory());
+      const DomainId me = c.join(int32_t(i) + 1);
+      CHECK(me != last);  // another program is another domain
+      last = me;
+      Message notice;
+      notices += c.try_notice(notice);
+      c.bells().ring(listener);
+      c.noc().spend(2000);
+      c.leave();
+    }
+  });
+  chip.start(listener, [&](Chip::Client& first) {
+    for (uint32_t i = 0; i < kPrograms; ++i) {
+      Chip::Client c(first.noc(), chip.plan(), chip.memory());
+      heard += c.await_ring_at(shm::kEveryListener) == other;
+    }
+  });
+  CHECK(chip.run().kind == Outcome::Kind::kFinished);
+  CHECK(heard == kPrograms);
+  CHECK(notices == 0);
+  CHECK(chip.memory().of[listener].sleeping.load() == 2 * kPrograms);
+}
+
+TEST_CASE("the coordinator forgets a tile whose program ended without a word") {
+  TestChip chip({"tilegx36", 3});
+  const TileId server = chip.clients()[0], client = chip.clients()[1];
+  DomainId dead = shm::kNobody;
+  bool is_gone = false, is_told = false, was_alive = false;
+  chip.start(server, [&](Chip::Client& c) { dead = c.join(1); });
+  chip.start(client, [&](Chip::Client& c) {
+    (void)c.join(2);
+    while (dead == shm::kNobody) c.noc().spend(100);
+    CHECK(c.meet(dead) == int(server));
+    was_alive = c.directory().is_alive(dead);
+    chip.end(server);
+    (void)c.call({shm::kPing, 0, 0, {}});
+    CHECK(c.bells().await_ring() == chip.plan().root);
+    Message notice;
+    is_told = c.try_notice(notice) && notice.type == shm::kPeerGone && notice.words[0] == dead;
+    is_gone = !c.directory().is_alive(dead);
+  });
+  CHECK(chip.run().kind == Outcome::Kind::kFinished);
+  CHECK(was_alive);
+  CHECK(is_told);
+  CHECK(is_gone);
+}
