@@ -90,6 +90,48 @@ TEST_CASE("clients that never look at their replies hold up nobody else") {
   chip.check_bounds();
 }
 
+TEST_CASE("queues that hold exactly what the credits say are enough, shared by the four or not") {
+  for (bool shared : {true, false}) {
+    nocsim::Config mesh = test::mesh_of({"tilegx36"});
+    mesh.queue_words = 105;
+    mesh.queues_share = shared;
+    const Plan plan = test::plan_of({"tilegx36", 35});
+    REQUIRE(demand_on(plan, plan.root).words[kRequests] == 105);
+    Chip chip(mesh, plan);
+    chip.mesh().set_watchdog(20'000);  // longer than all 35 take in turn
+    uint32_t answered = 0;
+    for (TileId t : chip.clients())
+      chip.start(t, [&, t](Chip::Client& c) {
+        (void)c.join(int32_t(t) + 1);
+        for (uint32_t i = 0; i < 40; ++i) answered += c.call(ping_of(0, 2, t)).words[1] == t * 8 + 2;
+      });
+    const Outcome outcome = chip.run();
+    INFO(outcome.describe());
+    CHECK(outcome.kind == Outcome::Kind::kFinished);
+    CHECK(answered == 35 * 40);
+  }
+}
+
+TEST_CASE("a hardwall around all of it is torn down in the middle of a flood, and leaves nothing") {
+  TestChip chip({"tilegx36", 35});
+  const nocsim::HardwallId wall = chip.mesh().create_hardwall({0, 0, 6, 6});
+  for (TileId t : chip.clients())
+    chip.start(t, [&, t](Chip::Client& c) {
+      (void)c.join(int32_t(t) + 1);
+      for (uint32_t i = 0;; ++i) {
+        while (c.try_send(ping_of(i, i % 8, t))) {
+        }
+        (void)c.receive();
+      }
+    });
+  CHECK(chip.run(30'000).kind == Outcome::Kind::kLimit);
+  CHECK(chip.mesh().faults(wall).empty());
+  const nocsim::Teardown teardown = chip.mesh().tear_down(wall);
+  CHECK(teardown.complete);
+  CHECK(teardown.words_drained > 0);
+  CHECK(chip.mesh().network().audit() == "");
+}
+
 TEST_CASE("without credits the same flood stops the mesh for ever") {
   nocsim::Mesh mesh(test::mesh_of({}));
   constexpr TileId kRoot = 21;
