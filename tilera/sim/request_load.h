@@ -8,7 +8,7 @@
 
 namespace sluice::tilera {
 
-inline constexpr double kClockHz = 1.2e9;  // of a TILE-Gx: 1.0 to 1.2 GHz
+inline constexpr double kClockHz = 1.2e9;  // assumed, of 1.0 to 1.2 GHz
 
 struct SimulatedLoad {
   uint32_t clients = 1;   // that have joined
