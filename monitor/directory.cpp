@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shm/futex.h"
 #include "shm/region.h"
 #include "shm/wake.h"
 
