@@ -18,9 +18,9 @@
 //       +-------------------------------------------------------------------------- resting
 //         a writer, before it writes to the kernel's socket; a reader, before it sleeps there
 //
-// Order. Who writes to the kernel's socket counts itself in `writing` first and then leaves, which takes
-// away every mode but `kernel`. So if a reader that saw `wanted`, then nobody in `writing`, then an empty
-// socket finds the word unchanged, nothing of ours is under way there, nor is in `resting`. A reader takes
+// Order. Who writes to the kernel's socket counts itself in `writing` first, and then, after a full fence, leaves if
+// the mode is another than `kernel`. So if a reader that said `wanted`, then, after a full fence, saw nobody in
+// `writing`, then an empty socket, finds the word unchanged, nothing of ours is under way there, nor is in `resting`. A reader takes
 // what is in the ring before it looks into the kernel.
 //
 // Mode, credit and tail are one word: a publication and a reader's return exclude each other, and what is

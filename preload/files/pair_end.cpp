@@ -28,6 +28,8 @@ namespace {
 constexpr size_t kHandedBytes = 32 * 1024;
 // Counted as accelerated once so many bytes went through the ring.
 constexpr uint64_t kCountedPairBytes = 4096;
+// After so many reads in a row that found little things in the kernel the ring is wanted only now and then.
+constexpr uint32_t kStreak = 8, kStreakLooks = 64;
 // More than this is worth waiting for a reader that is somewhere else at the moment.
 constexpr size_t kLittle = 4096;
 // How often it is looked for, with a pause between two looks: about a microsecond, or 20.
@@ -58,6 +60,12 @@ ssize_t PairEnd::receive(const iovec* iov, int count, const KernelCall& at_once)
   bool polled = polled_.exchange(false, std::memory_order_relaxed);
   if (hint(d.kernel_only) != 0 && in().readable(in().word()) == 0) return kNowTheKernels;
   if (hint(d.nonblocking) != 0 || polled || total_bytes(iov, count) == 0) return kNowTheKernels;
+  // Who is never waited for says nothing, and so the words that both sides write stay where they are.
+  uint32_t streak = in_kernel_.load(std::memory_order_relaxed);  // a hint, as below
+  if (streak >= kStreak && in().readable(in().word()) == 0) {
+    in_kernel_.store(streak + 1, std::memory_order_relaxed);
+    if (streak % kStreakLooks != 0) return kNowTheKernels;
+  }
   uint32_t unrestarted = signal_counts.unrestarted;
   ProcessLock lock(d.read_lock);
   if (lock.is_mine() || !lock.try_lock_or_take_over()) return kNowTheKernels;  // a handler's, or another reader is inside
@@ -97,9 +105,14 @@ bool PairEnd::ask(const KernelCall& at_once, uint64_t& word, size_t room, ssize_
     if (Handoff::mode(word) != Handoff::kWanted && !in().want(word)) return false;
     word = in().word();
     if (Handoff::mode(word) != Handoff::kWanted) return false;
+    sleep_wake_fence();  // against go_to_kernel(): one sees the other
     bool alone = d.writing.load(std::memory_order_acquire) == 0;
     n = at_once.make(0);
-    if (n > 0) return false;  // and comes back
+    if (n > 0) {
+      uint32_t streak = size_t(n) <= kLittle ? in_kernel_.load(std::memory_order_relaxed) + 1 : 0;
+      in_kernel_.store(streak, std::memory_order_relaxed);
+      return false;  // and comes back
+    }
     if (n != -EAGAIN) {
       in().leave();
       if (n == -ENOTSOCK || n == -EBADF) n = kNowTheKernels;  // closed by a call that the shim did not see
@@ -115,6 +128,7 @@ bool PairEnd::ask(const KernelCall& at_once, uint64_t& word, size_t room, ssize_
 bool PairEnd::come_in(uint64_t& word, size_t room) {
   if (!in().enter(word, room)) return false;
   in().direction().reader_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
+  in_kernel_.store(0, std::memory_order_relaxed);
   // leave_for_good() sets this, then leaves; both exchanges are full fences.
   if (in().direction().kernel_only.load(std::memory_order_acquire) != 0) in().leave();
   return true;
@@ -262,7 +276,8 @@ void PairEnd::move_ring(int fd) {
 // What this thread writes to the kernel next comes after what was handed over. Ends with --writing.
 void PairEnd::go_to_kernel(int fd) {
   out().direction().writing.fetch_add(1, std::memory_order_acq_rel);
-  out().leave();
+  sleep_wake_fence();
+  if (Handoff::mode(out().word()) != Handoff::kKernel) out().leave();
   if (out().readable(out().word()) != 0) move_ring(fd);
 }
 

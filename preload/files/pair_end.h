@@ -81,6 +81,7 @@ class PairEnd : public File {
   // Of this process, all hints.
   std::atomic<uint64_t> looked_at_{0};       // when the kernel's socket was looked at last, in ticks
   std::atomic<uint64_t> taken_{0};           // through the ring
+  std::atomic<uint32_t> in_kernel_{0};       // reads in a row that found something there
   std::atomic<bool> polled_{false};          // since the last read
   std::atomic<bool> answers_{false};         // something has been read since the last write
   std::atomic<uint32_t> disappointments_{0};  // waits for a reader that did not come

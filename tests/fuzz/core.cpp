@@ -126,7 +126,7 @@ class Core {
   void pair(DomainId a, DomainId b, bool share) {
     int error = share ? w_.core().share(a, b) : w_.core().pair(a, b);
     if (error != 0) return;
-    FUZZ_CHECK(is_present(a) && is_present(b));
+    FUZZ_CHECK(is_present(a) && (share ? w_.alive.contains(b) : is_present(b)));
     FUZZ_CHECK(share || w_.core().domain(a).identity.netns == w_.core().domain(b).identity.netns);
     if (a != b) w_.neighbours.insert(CoreWorld::edge(a, b));
   }

@@ -39,6 +39,10 @@ struct Handoff : rl::test_suite<Handoff, 3> {
     return word.compare_exchange_strong(seen, wanted, rl::memory_order_acq_rel);
   }
 
+  static void fence() {
+    if (model::has("fence")) rl::atomic_thread_fence(rl::memory_order_seq_cst);
+  }
+
   // ---- the kernel
   void kernel_write(uint64_t value) {
     kernel.lock($);
@@ -67,7 +71,8 @@ struct Handoff : rl::test_suite<Handoff, 3> {
       if (published) return;
     }
     writing.fetch_add(1, rl::memory_order_acq_rel);
-    word.fetch_and(~uint64_t{kModeBits}, rl::memory_order_acq_rel);
+    fence();
+    if ((word.load(rl::memory_order_acquire) & kModeBits) != kKernel) leave();
     kernel_write(value);
     writing.fetch_sub(1, rl::memory_order_acq_rel);
   }
@@ -89,6 +94,7 @@ struct Handoff : rl::test_suite<Handoff, 3> {
       uint64_t wanted = (seen & ~uint64_t{kModeBits}) | kWanted;
       if (!exchange(seen, wanted)) return out[0] = kernel_read(true), 1;
       seen = wanted;
+      fence();
       bool alone = !model::has("writing") || writing.load(rl::memory_order_acquire) == 0;
       if (uint64_t value = model::has("empty") ? kernel_read(false) : 0; value != 0) return out[0] = value, 1;
       inside = alone && enter(seen, room);

@@ -131,6 +131,14 @@ TEST_CASE_METHOD(World, "who was passed a connection hears of the death of its o
   CHECK(core->share(taker, peer) == ESRCH);
 }
 
+TEST_CASE_METHOD(World, "so does one who was passed it before its other side came to a new coordinator") {
+  DomainId other = process(), taker = process();
+  core->announce(other, 4242, 99);
+  CHECK(core->share(taker, 4242) == 0);
+  core->remove(4242);
+  CHECK(news() == Told{{other, 4242}, {taker, 4242}});
+}
+
 TEST_CASE_METHOD(World, "a process gets the id it had before the coordinator restarted, if it is free") {
   CHECK(core->admit({1000, 1, 10}, 4242) == 4242);
   DomainId second = core->admit({1000, 1, 11}, 4242);
