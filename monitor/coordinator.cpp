@@ -148,6 +148,7 @@ void Coordinator::run() {
     if (lifetime_.is_over()) stopping_ = true;
   }
   serve_sockets(0);  // the answer to kStop may still be on its way
+  directory_.disown();
   acceptor_.close();
 }
 

@@ -33,7 +33,9 @@ void DirectoryRegion::own() {
   syscall(SYS_set_robust_list, &held_, sizeof held_);
 }
 
-DirectoryRegion::~DirectoryRegion() {
+DirectoryRegion::~DirectoryRegion() { disown(); }
+
+void DirectoryRegion::disown() {
   if (region_.get() == nullptr) return;
   syscall(SYS_set_robust_list, nullptr, sizeof held_);
   region_->owner.fetch_or(FUTEX_OWNER_DIED, std::memory_order_release);

@@ -18,6 +18,8 @@ class DirectoryRegion {
   DirectoryRegion& operator=(const DirectoryRegion&) = delete;
   // Returns 0 or -errno.
   [[nodiscard]] int create(bool polling);
+  // Nobody writes here any more, and whoever sleeps on that hears of it.
+  void disown();
   int fd() const { return fd_.get(); }
 
   // 0: there is none.

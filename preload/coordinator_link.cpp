@@ -238,7 +238,11 @@ bool CoordinatorLink::give_up_asking() {
 void CoordinatorLink::lose() {
   if (socket_ < 0) return;
   unsent_.clear();  // it was for this one
-  if (!directory()->has_owner()) futex_wake(directory()->owner);
+  if (!directory()->has_owner()) {  // else it only let go of us, and goes on with the others
+    futex_wake(directory()->owner);
+    keep_what_came();
+    peers.note_lost();
+  }
   close_own(socket_);
   socket_ = -1;
   close_own(bell_);
@@ -249,6 +253,17 @@ void CoordinatorLink::lose() {
   watch_socket(-1);
   watch_for(directory_path_);
   link_changed.store(true, std::memory_order_relaxed);  // it may have come back before we watched
+}
+
+// What it had sent holds; but whoever asked to meet us makes its connection elsewhere (Peers::give_up_unmet).
+void CoordinatorLink::keep_what_came() {
+  ReceivedPacket r;
+  while (receive_packet(socket_, r, MSG_DONTWAIT) == 0)
+    if (!keep(r)) r.close_all();
+  for (uint32_t i = 0; i < waiting_count_; ++i) {
+    Packet& p = waiting_[i].packet;
+    if (p.type == kPeerRegion && p.reserved == 0 && !peers.knows(p.domain, p.value)) p.type = 0;
+  }
 }
 
 void CoordinatorLink::check_lost() {

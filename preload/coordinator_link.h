@@ -148,6 +148,7 @@ class CoordinatorLink {
   void note_stall();
   bool is_stalled();
   void lose();
+  void keep_what_came();
   int client_region();
   void tell_sleeping();
   bool push(const shm::Message& m);

@@ -6,6 +6,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/files/ancillary.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/kernel.h"
 #include "preload/libc.h"
 #include "preload/pass_region.h"
 #include "preload/routes.h"
@@ -23,6 +24,11 @@ constinit Mutex control_lock;
 namespace {
 alignas(Pair) std::byte storage[Peers::kMaxPairs][sizeof(Pair)];
 bool used[Peers::kMaxPairs];
+
+// Whether a pair with `peer` that has this generation was begun by us.
+bool chooses(DomainId peer, uint32_t generation) {
+  return (generation & 1) == (coordinator.self() < peer ? 0u : 1u);
+}
 }  // namespace
 
 // ---- creating -----------------------------------------------------------------------------
@@ -32,6 +38,12 @@ Pair* Peers::find(DomainId peer, uint32_t generation) {
     if (pairs_[i]->peer() == peer && pairs_[i]->generation() == generation && !pairs_[i]->inherited)
       return pairs_[i];
   return nullptr;
+}
+
+bool Peers::knows(DomainId peer, uint32_t generation) const {
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->peer() == peer && pairs_[i]->generation() == generation) return true;
+  return false;
 }
 
 void Peers::release_cell(const Pair& p) { used[(reinterpret_cast<const std::byte*>(&p) - storage[0]) / sizeof(Pair)] = false; }
@@ -94,13 +106,6 @@ Pair* Peers::create_twins(int& error) {
   add(*b);
   return a;
 }
-
-namespace {
-// Whether a pair with `peer` that has this generation was begun by us.
-bool chooses(DomainId peer, uint32_t generation) {
-  return (generation & 1) == (coordinator.self() < peer ? 0u : 1u);
-}
-}  // namespace
 
 Pair* Peers::for_new_connection(DomainId peer, int& error) {
   for (uint32_t i = 0; i < count(); ++i) {
@@ -166,6 +171,7 @@ void Peers::peer_region(ReceivedPacket& r) {
     bool handed_out = region >= 0 && hand_out(*p, region, error);
     if (region < 0 || (!handed_out && error != -ESRCH)) {
       discard(*p);
+      if (!coordinator.connected()) kernel::ring(r.fds[1]);  // the peer may have got our region, and sees that it is frozen
       return cannot_meet(packet.domain, packet.value);
     }
     if (!handed_out) {  // dead already, but what it has said counts
@@ -233,6 +239,30 @@ void Peers::unmet(DomainId peer, uint32_t generation) {
   each([&](Pair& p) {
     if (p.peer() == peer && p.generation() == generation) give_up(p, true);
   });
+}
+
+// The coordinator went away while our region was on its way, or the peer's. Whoever has met us knew it only after the
+// coordinator had passed its region on, and what was passed to us we have looked at. So the peer has not, and will not, as
+// it does not take what comes from a coordinator that went away (CoordinatorLink::keep_what_came).
+void Peers::give_up_unmet() {
+  lost_ = false;
+  each([&](Pair& p) {
+    bool under_another = !coordinator.connected() || p.made_under != coordinator.incarnation();
+    if (p.offer() >= 0 && !p.in() && !p.inherited && p.received == 0 && under_another) give_up(p, true);
+  });
+}
+
+// While there is no coordinator nobody tells of deaths. Their processes are known by pidfds; of those who hold a connection by
+// fork or passing nothing is known.
+void Peers::look_for_the_dead() {
+  constexpr uint64_t kEveryNs = 200'000'000;
+  uint64_t now = now_ns();
+  if (now - looked_for_the_dead_ns_ < kEveryNs) return;
+  looked_for_the_dead_ns_ = now;
+  for (uint32_t i = 0; i < count(); ++i) {
+    const Pair& p = *pairs_[i];
+    if (!p.gone && p.twin == nullptr && !p.peer_lives()) peer_gone(p.peer());
+  }
 }
 
 void Peers::peer_gone(DomainId who) {
@@ -330,7 +360,9 @@ bool Peers::take_channel(DomainId from, uint32_t generation, uint32_t slot, uint
 
 void Peers::drain() {
   take_packets();
+  if (lost_) give_up_unmet();
   hear();
+  if (!coordinator.connected() && any()) look_for_the_dead();
   if (is_unfinished()) finish_redirects();
   if (waiting.is_called()) waiting.answer_calls();
   if (gone_ > 0 || left_ || is_unswept()) sweep();
@@ -341,7 +373,11 @@ void Peers::hear() {
     Pair& p = *pairs_[i];
     // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
     if (p.inherited && !p.in() && !coordinator.connected()) (void)coordinator.ensure();
-    if (p.offer() >= 0 && p.twin == nullptr && p.peer_attached()) p.forget_offer();
+    if (p.offer() >= 0 && p.twin == nullptr) {
+      if (p.peer_attached()) p.forget_offer();
+      // Who was asked to meet us maps our region at once, or throws its own away.
+      else if (p.is_peer_frozen() && chooses(p.peer(), p.generation())) give_up(p, true);
+    }
     if (p.inherited || p.take_sharers_news()) scan(p);
     if (p.inherited) continue;
     uint32_t slots[64];
@@ -547,6 +583,8 @@ void Peers::listener_closed() {
 }
 
 void Peers::announce_all() {
+  take_packets();  // of the last one
+  if (lost_) give_up_unmet();
   forget_all_routes();  // the ids in them were the old coordinator's
   for (TcpSocket* s = listeners; s != nullptr; s = s->next_listener) s->announce_again();
   waiting.coordinator_is_back();

@@ -59,6 +59,10 @@ class Peers {
   void leave() { readers_.fetch_sub(1, std::memory_order_acq_rel); }
 
   void listener_closed();  // grants for our listeners end
+  // Of a pair with this number, ours or inherited.
+  bool knows(shm::DomainId peer, uint32_t generation) const;
+  // The coordinator went away: the next drain() does what that asks for.
+  void note_lost() { lost_ = true; }
   // The coordinator came back: it hears again of what we hold.
   void announce_all();
 
@@ -125,6 +129,10 @@ class Peers {
   static constexpr uint32_t kSleepsBeforeBell = 8;
   uint32_t additions_ = 0;
   bool has_inherited_ = false;
+  void give_up_unmet();
+  void look_for_the_dead();
+  uint64_t looked_for_the_dead_ns_ = 0;
+  bool lost_ = false;  // the coordinator, and give_up_unmet() is to be done
   bool left_ = false;  // there may be pairs that both sides have left
   uint32_t next_generation_ = 0;
 };
