@@ -12,11 +12,26 @@ Cycle MemoryModel::over_lines(Node tile, const void* at, size_t bytes, bool stor
   const auto last = (reinterpret_cast<uintptr_t>(at) + bytes - 1) / kLineBytes;
   Cycle cycles = 0;
   for (uintptr_t line = first; line <= last; ++line) {
-    const auto [it, is_new] = numbers_.try_emplace(line, static_cast<uint32_t>(lines_.size()));
-    if (is_new) lines_.emplace_back();
-    cycles += stores ? store_line(tile, it->second) : load_line(tile, it->second);
+    const uint32_t number = number_of(line);
+    cycles += stores ? store_line(tile, number) : load_line(tile, number);
   }
   return cycles;
+}
+
+uint32_t MemoryModel::number_of(uintptr_t line) {
+  const auto [it, is_new] = numbers_.try_emplace(line, static_cast<uint32_t>(lines_.size()));
+  if (is_new) lines_.emplace_back();
+  return it->second;
+}
+
+void MemoryModel::written_by_device(const void* at, size_t bytes) {
+  if (!bytes) return;
+  const auto first = reinterpret_cast<uintptr_t>(at) / kLineBytes;
+  const auto last = (reinterpret_cast<uintptr_t>(at) + bytes - 1) / kLineBytes;
+  for (uintptr_t at_line = first; at_line <= last; ++at_line) {
+    Line& line = lines_[number_of(at_line)];
+    line = {.touched = true, .version = line.version + 1};
+  }
 }
 
 void MemoryModel::keep(Caches& caches, uint32_t number, uint32_t version) {

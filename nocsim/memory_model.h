@@ -41,6 +41,8 @@ class MemoryModel {
   // Cycles until all lines of it are there.
   Cycle load(Node tile, const void* at, size_t bytes) { return over_lines(tile, at, bytes, false); }
   Cycle store(Node tile, const void* at, size_t bytes) { return over_lines(tile, at, bytes, true); }
+  // A device has written it: no tile's copy is good any more, and it costs no tile anything.
+  void written_by_device(const void* at, size_t bytes);
   const MemoryCosts& costs() const { return costs_; }
 
  private:
@@ -60,6 +62,7 @@ class MemoryModel {
     std::vector<Copy> l1, l2;  // empty until the tile touches memory
   };
 
+  uint32_t number_of(uintptr_t line);
   Cycle over_lines(Node tile, const void* at, size_t bytes, bool stores);
   Cycle load_line(Node tile, uint32_t number);
   Cycle store_line(Node tile, uint32_t number);

@@ -101,6 +101,8 @@ class Mesh {
   // A flit that is first in its FIFO for that long ends run() as kStalled; 0: no watchdog
   // (default).
   void set_watchdog(Cycle timeout) { watchdog_ = timeout; }
+  // As an engine beside the mesh would: every tile's next load of it is a remote access.
+  void device_writes(const void* at, size_t bytes) { memory_.written_by_device(at, bytes); }
   void watch(Watcher* watcher) { watcher_ = watcher; }
 
   // ---- hardwalls ----
