@@ -23,6 +23,7 @@ RULES = {
     "tilera/tilegx/tmc.h": ({"tilera"}, {"library"}),
     "tilera/sim_noc.h": ({"nocsim", "tilera"}, {"library"}),
     "tilera/sim": ({"shm", "monitor/core", "nocsim", "tilera"}, {"libc", "library"}),
+    "tilera/dlibos": ({"shm", "nocsim", "tilera"}, {"libc", "library"}),
     "bench": ({"shm", "bench"}, {"libc", "library"}),
     "examples": (set(), {"libc", "library"}),
 }
