@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "monitor/bench/bench_dlibos.h"
 #include "monitor/bench/bench_limits.h"
 #include "monitor/bench/bench_requests.h"
 #include "monitor/bench/script.h"
@@ -55,6 +56,7 @@ struct BenchCommand::Parsed {
   RequestsOptions requests;
   std::string clients = "1,2,4,8", active, depths = "1";
   LimitsOptions limits;
+  DlibosOptions dlibos;
   std::string sizes = "1,8,64,512,4K,32K,256K,2M,16M";
 };
 
@@ -63,6 +65,7 @@ BenchCommand::BenchCommand(CLI::App& app) : parsed_(std::make_unique<Parsed>()) 
   bench_->require_subcommand(1);
   add_requests();
   add_limits();
+  add_dlibos();
   // What they are given is the script's, --help too.
   for (const Script& script : kScripts)
     scripts_.push_back(bench_->add_subcommand(script.name, script.what)->prefix_command());
@@ -118,6 +121,50 @@ void BenchCommand::add_requests() {
   requests_->add_option("--json", o.json, "write an array of rows to this file; - for standard output, instead of the table");
 }
 
+void BenchCommand::add_dlibos() {
+  DlibosOptions& o = parsed_->dlibos;
+  o.meshes = {"6x6"};
+  o.queues = {"noc"};
+  o.protection = {"on", "off"};
+  o.cycles = 400'000;
+  o.warm_up = 100'000;
+  dlibos_ = bench_->add_subcommand("dlibos", "driver, stack and application tiles of a simulated chip: requests/s by how they are split");
+  auto list = [&](const char* name, std::vector<std::string>& value, const char* what, const char* preset) {
+    return dlibos_->add_option(name, value, what)->delimiter(',')->default_str(preset);
+  };
+  list("--workload", o.workloads, "what is served; --inputs has the names", "all");
+  list("--mesh", o.meshes, "tiles of the chip, WxH, a list", "6x6");
+  list("--queues", o.queues, "between tiles, a list", "noc")->check(CLI::IsMember({"noc", "divided", "shared"}));
+  list("--protection", o.protection, "RX, TX and application memory with one writer each, a list", "on,off")->check(CLI::IsMember({"on", "off"}));
+  dlibos_->add_option("--hand-back", o.hand_back, "how buffers come back, protected")
+      ->check(CLI::IsMember({"messages", "piggyback"}))
+      ->capture_default_str();
+  dlibos_->add_option("--spread", o.spread, "of a stack tile's requests over application tiles")
+      ->check(CLI::IsMember({"random", "turns"}))
+      ->capture_default_str();
+  dlibos_->add_option("--split", o.split, "D,S,A: driver, stack and application tiles; default: the best split, searched for");
+  dlibos_->add_option("--by-role", o.by_role, "instead a row for each number of driver, stack or application tiles, the others split best");
+  dlibos_->add_option("--most", o.most, "splits that a search simulates at most")->check(CLI::Range(1u, 100000u))->capture_default_str();
+  dlibos_->add_option("--rate", o.rates, "requests/s that arrive, a list; default: the next one as soon as there is room")
+      ->delimiter(',')
+      ->check(CLI::Range(1.0, 1e9));
+  dlibos_->add_option("--cost", o.costs, "NAME=CYCLES, a list: what a step of a request costs, see --inputs")->delimiter(',');
+  dlibos_->add_option("--scale", o.scale, "by which the computing of driver, stack and application is multiplied")
+      ->check(CLI::Range(0.01, 100.0))
+      ->capture_default_str();
+  dlibos_->add_flag("--inputs", o.inputs, "say what is put in, and where each figure comes from; nothing is run");
+  dlibos_->add_option("--cycles", o.cycles, "that are simulated, in a run")->check(CLI::Range(uint64_t(1000), uint64_t(1'000'000'000)))->capture_default_str();
+  dlibos_->add_option("--warm-up", o.warm_up, "cycles before them")->check(CLI::Range(uint64_t(1), uint64_t(1'000'000'000)))->capture_default_str();
+  dlibos_->add_option("--seed", o.seed, "of what is random")->capture_default_str();
+  dlibos_->add_option("--plot", o.plot, "draw requests/s into this file, SVG");
+  dlibos_->add_option("--json", o.json, "write an array of rows to this file; - for standard output, instead of the table");
+  // Before anything is simulated.
+  dlibos_->callback([this] {
+    const std::string complaint = complaint_about(parsed_->dlibos);
+    if (!complaint.empty()) throw CLI::ValidationError(complaint, 2);
+  });
+}
+
 BenchCommand::~BenchCommand() = default;
 
 bool BenchCommand::is_wanted() const { return bench_->parsed(); }
@@ -130,6 +177,7 @@ int BenchCommand::run() const {
     for (uint32_t size : numbers_in(parsed_->sizes, kMostBytes)) o.sizes_bytes.push_back(size);
     return bench_limits(o);
   }
+  if (dlibos_->parsed()) return bench_dlibos(parsed_->dlibos);
   RequestsOptions o = parsed_->requests;
   o.clients = numbers_in(parsed_->clients, kMostClients);
   o.depths = numbers_in(parsed_->depths, kMostDepth);

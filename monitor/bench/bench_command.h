@@ -18,10 +18,12 @@ class BenchCommand {
   struct Parsed;
   void add_requests();
   void add_limits();
+  void add_dlibos();
   std::unique_ptr<Parsed> parsed_;
   CLI::App* bench_;
   CLI::App* requests_;
   CLI::App* limits_;
+  CLI::App* dlibos_;
   std::vector<CLI::App*> scripts_;
 };
 

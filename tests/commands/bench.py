@@ -130,4 +130,77 @@ class Limits(Commands):
             self.one_line(err, "--")
 
 
+class Dlibos(Commands):
+    QUICK = ["--cycles=40000", "--warm-up=20000", "--most=5"]
+    KEYS = {"simulated", "workload", "mesh", "tiles", "queues", "protection", "kind", "driver", "stack", "application", "pipelines", "requests_per_s",
+            "bound_requests_per_s", "p50_us", "p99_us", "messages_per_request", "copied_bytes_per_request", "busy", "busiest_link",
+            "wire_gbit_per_s", "lost", "costs"}
+
+    def rows(self, *options, mesh="4x4", quick=QUICK):
+        status, out, err = self.call(self.build.sluice, "bench", "dlibos", "--json=-", f"--mesh={mesh}", *quick, *options)
+        self.assertEqual((status, err), (0, ""))
+        return json.loads(out)
+
+    def test_every_combination_has_a_row(self):
+        rows = self.rows("--queues=noc,divided,shared")
+        self.assertEqual([(r["workload"], r["queues"], r["protection"]) for r in rows],
+                         [(workload, queues, protection) for workload in ("web", "memcached")
+                          for queues in ("noc", "divided", "shared") for protection in ("on", "off")])
+        for row in rows:
+            self.assertLessEqual(self.KEYS, set(row))
+            self.assertEqual((row["simulated"], row["kind"], row["lost"]), (True, "best", 0))
+            self.assertEqual(row["driver"] + row["stack"] + row["application"], 16)
+            self.assertGreater(row["requests_per_s"], 1e5)
+            self.assertTrue(0 < row["p50_us"] <= row["p99_us"], row)
+            self.assertEqual(row["busiest_link"] > 0, row["queues"] == "noc")  # rings are in memory
+            self.assertEqual(row["copied_bytes_per_request"] > 0, row["protection"] == "on")
+            self.assertLessEqual(row["simulated_splits"], 5)
+
+    def test_the_same_seed_gives_the_same_rows(self):
+        first = self.rows("--workload=web")
+        self.assertEqual(first, self.rows("--workload=web"))
+        self.assertNotEqual(first, self.rows("--workload=web", "--seed=2"))
+
+    def test_costs_are_what_was_put_in(self):
+        web, = self.rows("--workload=web", "--protection=on", "--split=2,5,9")
+        slow, = self.rows("--workload=web", "--protection=on", "--split=2,5,9", "--cost=application=9000,stack-rx=801", "--scale=2")
+        self.assertEqual((slow["costs"]["application"], slow["costs"]["stack-rx"], slow["costs"]["message"]), (18000, 1602, web["costs"]["message"]))
+        self.assertLess(slow["requests_per_s"], web["requests_per_s"] / 2)
+        self.assertEqual((web["kind"], web["driver"], web["stack"], web["application"]), ("given", 2, 5, 9))
+
+    def test_a_role_has_a_row_for_each_number_of_its_tiles(self):
+        rows = self.rows("--workload=web", "--protection=on", "--by-role=stack")
+        self.assertEqual([row["stack"] for row in rows], list(range(1, 15)))
+
+    def test_what_arrives_at_a_rate_is_served(self):
+        row, = self.rows("--workload=memcached", "--protection=on", "--rate=500000", "--split=2,5,9", quick=["--cycles=2000000"])
+        self.assertTrue(450_000 < row["requests_per_s"] < 550_000, row)
+        self.assertEqual(row["refused"], 0)
+
+    def test_it_is_drawn(self):
+        path = os.path.join(self.directory, "picture.svg")
+        self.rows(f"--plot={path}", mesh="2x2,4x4")
+        with open(path) as picture:
+            self.assertIn("memcached, noc, unprotected", picture.read())
+
+    def test_the_inputs_say_where_they_come_from(self):
+        status, out, _ = self.call(self.build.sluice, "bench", "dlibos", "--inputs", "--cost=scan=17")
+        self.assertEqual(status, 0)
+        for word in ("web", "memcached", "driver-rx", "measured:", "assumed", "17"):
+            self.assertIn(word, out)
+
+    def test_the_table_says_that_it_is_simulated(self):
+        status, out, _ = self.call(self.build.sluice, "bench", "dlibos", "--mesh=4x4", *self.QUICK)
+        self.assertEqual((status, out.split(":")[0], out.count("\n")), (0, "SIMULATED", 6))
+
+    def test_wrong_usage_is_one_line_and_status_2(self):
+        for options in (["--mesh=6"], ["--mesh=1x2"], ["--mesh=99x99"], ["--mesh=0x6"], ["--workload=mail"], ["--queues=auto"], ["--protection=maybe"],
+                        ["--split=1,2"], ["--split=1,0,3"], ["--split=20,20,20"], ["--split=1,40,1", "--mesh=7x7"], ["--split=1,1,1", "--by-role=stack"],
+                        ["--by-role=cook"], ["--cost=application"], ["--cost=speed=1"], ["--cost=scan=x"], ["--cost=reply-bytes=0"], ["--scale=0"],
+                        ["--cycles=1"], ["--rate=0"], ["--most=0"], ["--seed=x"], ["--hand-back=never"], ["--spread=none"], ["extra"]):
+            status, out, err = self.call(self.build.sluice, "bench", "dlibos", *options)
+            self.assertEqual((status, out), (2, ""), options)
+            self.assertEqual(err.count("\n"), 1, err)
+
+
 main()
