@@ -142,6 +142,9 @@ void BenchCommand::add_dlibos() {
   dlibos_->add_option("--spread", o.spread, "of a stack tile's requests over application tiles")
       ->check(CLI::IsMember({"random", "turns"}))
       ->capture_default_str();
+  dlibos_->add_option("--requests-per-connection", o.requests_per_connection,
+                      "after so many a stack tile asks the coordinator, who has a tile of the chip; default: connections last")
+      ->check(CLI::Range(1u, 1'000'000u));
   dlibos_->add_option("--split", o.split, "D,S,A: driver, stack and application tiles; default: the best split, searched for");
   dlibos_->add_option("--by-role", o.by_role, "instead a row for each number of driver, stack or application tiles, the others split best");
   dlibos_->add_option("--most", o.most, "splits that a search simulates at most")->check(CLI::Range(1u, 100000u))->capture_default_str();
@@ -152,6 +155,7 @@ void BenchCommand::add_dlibos() {
   dlibos_->add_option("--scale", o.scale, "by which the computing of driver, stack and application is multiplied")
       ->check(CLI::Range(0.01, 100.0))
       ->capture_default_str();
+  dlibos_->add_flag("--round-trips", o.round_trips, "instead what a message costs over each kind of queue, by hops and senders");
   dlibos_->add_flag("--inputs", o.inputs, "say what is put in, and where each figure comes from; nothing is run");
   dlibos_->add_option("--cycles", o.cycles, "that are simulated, in a run")->check(CLI::Range(uint64_t(1000), uint64_t(1'000'000'000)))->capture_default_str();
   dlibos_->add_option("--warm-up", o.warm_up, "cycles before them")->check(CLI::Range(uint64_t(1), uint64_t(1'000'000'000)))->capture_default_str();

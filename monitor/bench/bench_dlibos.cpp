@@ -11,6 +11,7 @@
 #include "monitor/bench/rows.h"
 #include "tilera/dlibos/picture.h"
 #include "tilera/dlibos/plan.h"
+#include "tilera/dlibos/round_trip.h"
 #include "tilera/dlibos/search.h"
 #include "tilera/dlibos/workloads.h"
 
@@ -96,6 +97,7 @@ dlibos::Setting setting_of(const DlibosOptions& o, const Case& c) {
   s.is_protected = c.protection == "on";
   s.hand_back = o.hand_back == "messages" ? dlibos::HandBack::kMessages : dlibos::HandBack::kPiggyback;
   s.spread = o.spread == "random" ? dlibos::Spread::kRandom : dlibos::Spread::kTurns;
+  s.requests_per_connection = o.requests_per_connection;
   s.rate = c.rate / tilera::kClockHz;
   s.cycles = o.cycles;
   s.warm_up = o.warm_up;
@@ -161,6 +163,8 @@ nlohmann::json json_of(const DlibosOptions& o, const Case& c, const dlibos::Resu
           {"messages_per_request", r.per_request(r.messages)},
           {"copied_bytes_per_request", r.per_request(r.copied_bytes)},
           {"busy", busy},
+          {"requests_per_connection", o.requests_per_connection},
+          {"coordinator_busy", c.setting.has_coordinator() ? nlohmann::json(r.coordinator_busy) : nlohmann::json()},
           {"busiest_link", r.busiest_link},
           {"mean_link", r.mean_link},
           {"wire_gbit_per_s", bytes * 8 * r.requests_per_s() / kGigabit},
@@ -223,12 +227,30 @@ void run_case(Told& told, const Case& c) {
   const DlibosOptions& o = told.options;
   if (!o.split.empty()) return tell(told, c, dlibos::run(c.setting, *split_of(o.split)), "given");
   if (!o.by_role.empty()) {
-    for (const dlibos::Split& split : dlibos::splits_by_role(c.setting, c.tiles(), *role_of(o.by_role)))
+    for (const dlibos::Split& split : dlibos::splits_by_role(c.setting, c.setting.tiles(), *role_of(o.by_role)))
       tell(told, c, dlibos::run(c.setting, split), "role", {{"by_role", o.by_role}});
     return;
   }
-  const dlibos::Search search = dlibos::find_best(c.setting, c.tiles(), o.most);
+  const dlibos::Search search = dlibos::find_best(c.setting, c.setting.tiles(), o.most);
   tell(told, c, search.best, "best", {{"splits", search.splits}, {"simulated_splits", search.simulated}, {"exact", search.is_exact}});
+}
+
+// Between neighbours and across the mesh, of one sender and of as many as there are other tiles.
+void run_round_trips(Told& told) {
+  const DlibosOptions& o = told.options;
+  if (!told.quiet()) printf("%6s %-8s %5s %8s %22s\n", "mesh", "queues", "hops", "senders", "half round trip, cycles");
+  for (const auto& mesh : o.meshes)
+    for (const auto& queues : o.queues) {
+      const dlibos::Setting setting = setting_of(o, {o.workloads.front(), mesh, queues, "off", 0, {}});
+      const auto across = uint32_t(setting.mesh.width) - 1, others = uint32_t(setting.mesh.nodes()) - 1;
+      for (uint32_t senders : {1u, others})
+        for (uint32_t hops : {1u, across}) {
+          const double cycles = dlibos::half_round_trip(setting, hops, senders);
+          if (!told.quiet()) printf("%6s %-8s %5u %8u %22.1f\n", mesh.c_str(), queues.c_str(), hops, senders, cycles);
+          told.rows.push_back({{"simulated", true}, {"kind", "round-trip"}, {"mesh", mesh}, {"queues", queues}, {"hops", hops}, {"senders", senders},
+                               {"half_round_trip_cycles", cycles}, {"message_cycles", setting.costs.message}});
+        }
+    }
 }
 
 int print_inputs(const DlibosOptions& o) {
@@ -247,18 +269,26 @@ int print_inputs(const DlibosOptions& o) {
 std::string complaint_about(const DlibosOptions& o) {
   for (const std::string& mesh : o.meshes)
     if (!mesh_of(mesh)) return "--mesh: " + mesh + " is not WxH with 3 to 1024 tiles";
+  const uint32_t coordinators = o.requests_per_connection != 0;
+  for (const std::string& mesh : o.meshes)
+    if (uint32_t(mesh_of(mesh)->nodes()) < dlibos::kRoles + coordinators)
+      return "--requests-per-connection: " + mesh + " has no tile left for the coordinator";
   for (const std::string& name : o.workloads)
     if (dlibos::find_workload(name) == nullptr) return "--workload: there is no " + name;
   dlibos::Costs costs = dlibos::all_workloads().front().costs;
   for (const std::string& cost : o.costs)
     if (!put(cost, costs)) return "--cost: " + cost + " is not NAME=CYCLES (--inputs has the names), up to 1000000";
+  for (const std::string& mesh : o.meshes)
+    if (o.round_trips && mesh_of(mesh)->width < 2) return "--round-trips: " + mesh + " has no two tiles in a row";
+  if (o.round_trips && !o.plot.empty()) return "--round-trips are not drawn";
   if (!o.by_role.empty() && !role_of(o.by_role)) return "--by-role: driver, stack or application, not " + o.by_role;
   if (o.split.empty()) return {};
   if (!o.by_role.empty()) return "--split and --by-role exclude each other";
   const auto split = split_of(o.split);
   if (!split) return "--split: " + o.split + " is not D,S,A, tiles of each role";
   for (const std::string& mesh : o.meshes)
-    if (split->sum() > uint32_t(mesh_of(mesh)->nodes())) return "--split: " + mesh + " has no " + std::to_string(split->sum()) + " tiles";
+    if (split->sum() + coordinators > uint32_t(mesh_of(mesh)->nodes()))
+      return "--split: " + mesh + " has no " + std::to_string(split->sum() + coordinators) + " tiles";
   if (dlibos::divide(*split, uint32_t(nocsim::find_profile("udn")->config.queue_words)).empty())
     return "--split: the queues have no room for credits of " + o.split;
   return {};
@@ -272,10 +302,11 @@ int bench_dlibos(const DlibosOptions& given) {
   Told told{o};
   if (!told.quiet()) {
     printf("SIMULATED: tiles at %.1f GHz; what a request costs is put in (--inputs says what, and from where)\n", tilera::kClockHz / 1e9);
-    print_heading();
+    if (!o.round_trips) print_heading();
   }
   try {
-    for (const Case& c : cases_of(o)) run_case(told, c);
+    if (o.round_trips) run_round_trips(told);
+    else for (const Case& c : cases_of(o)) run_case(told, c);
   } catch (const std::exception& e) {
     fprintf(stderr, "sluice: bench: the simulated chip: %s\n", e.what());
     return 1;

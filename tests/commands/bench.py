@@ -177,6 +177,22 @@ class Dlibos(Commands):
         self.assertTrue(450_000 < row["requests_per_s"] < 550_000, row)
         self.assertEqual(row["refused"], 0)
 
+    def test_short_connections_are_the_coordinators_work(self):
+        short, = self.rows("--workload=web", "--protection=on", "--requests-per-connection=1")
+        self.assertEqual(short["driver"] + short["stack"] + short["application"], 15)
+        self.assertGreater(short["coordinator_busy"], 0.9)
+        self.assertLess(short["requests_per_s"], 1.2e9 / short["costs"]["coordinator"])
+
+    def test_what_a_message_costs_grows_with_hops_on_the_mesh_and_with_senders_in_memory(self):
+        rows = self.rows("--round-trips", "--queues=noc,divided,shared")
+        self.assertEqual([(r["queues"], r["senders"], r["hops"]) for r in rows],
+                         [(queues, senders, hops) for queues in ("noc", "divided", "shared") for senders in (1, 15) for hops in (1, 3)])
+        cycles = [r["half_round_trip_cycles"] for r in rows]
+        self.assertEqual(cycles[1] - cycles[0], 2)
+        self.assertEqual(cycles[0:2], cycles[2:4])
+        self.assertGreater(cycles[6], cycles[4] + 10)
+        self.assertGreater(min(cycles[4:]), max(cycles[:4]))
+
     def test_it_is_drawn(self):
         path = os.path.join(self.directory, "picture.svg")
         self.rows(f"--plot={path}", mesh="2x2,4x4")
@@ -197,7 +213,8 @@ class Dlibos(Commands):
         for options in (["--mesh=6"], ["--mesh=1x2"], ["--mesh=99x99"], ["--mesh=0x6"], ["--workload=mail"], ["--queues=auto"], ["--protection=maybe"],
                         ["--split=1,2"], ["--split=1,0,3"], ["--split=20,20,20"], ["--split=1,40,1", "--mesh=7x7"], ["--split=1,1,1", "--by-role=stack"],
                         ["--by-role=cook"], ["--cost=application"], ["--cost=speed=1"], ["--cost=scan=x"], ["--cost=reply-bytes=0"], ["--scale=0"],
-                        ["--cycles=1"], ["--rate=0"], ["--most=0"], ["--seed=x"], ["--hand-back=never"], ["--spread=none"], ["extra"]):
+                        ["--cycles=1"], ["--rate=0"], ["--most=0"], ["--seed=x"], ["--hand-back=never"], ["--requests-per-connection=0"], ["--requests-per-connection=1", "--mesh=1x3"],
+                        ["--requests-per-connection=1", "--mesh=4x4", "--split=2,5,9"], ["--round-trips", "--plot=x"], ["--round-trips", "--mesh=1x9"], ["--spread=none"], ["extra"]):
             status, out, err = self.call(self.build.sluice, "bench", "dlibos", *options)
             self.assertEqual((status, out), (2, ""), options)
             self.assertEqual(err.count("\n"), 1, err)

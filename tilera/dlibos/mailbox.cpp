@@ -17,16 +17,16 @@ class NocMailbox : public Mailbox {
   void send(TileId to, const Note& note) override {
     noc_.spend(mail_.setting_.costs.message);
     ++mail_.sent_;
-    const uint32_t words = hands_back(note.type) ? 0 : 1;
+    const uint32_t words = is_short(note.type) ? 0 : 1;
     const Word frame = shm::Frame{note.type, words, 0, noc_.here(), note.id}.packed();
     const Word header = noc_.header(to, kRequests);
     if (words == 0) noc_.send(header, frame);
     else noc_.send(header, frame, note.word);
   }
   Note receive() override {
-    const uint64_t begun = noc_.tile().mesh().cycle();
+    begin_wait(noc_.tile().mesh().cycle());
     noc_.await(bit_of(kRequests));
-    idle_ += noc_.tile().mesh().cycle() - begun - 1;
+    end_wait(noc_.tile().mesh().cycle() - 1);  // the look
     return take();
   }
   bool try_receive(Note& note) override {
@@ -76,7 +76,8 @@ class MemoryMailbox : public Mailbox {
     for (;;) {
       const uint64_t begun = tile_.mesh().cycle();
       if (try_receive(note)) return note;
-      idle_ += tile_.mesh().cycle() - begun;
+      begin_wait(begun);
+      end_wait(tile_.mesh().cycle());
     }
   }
   // Looks at each ring once, from the one after that it took from the last time.
@@ -124,6 +125,10 @@ class MemoryMailbox : public Mailbox {
 
 Mail::Mail(const Setting& setting, const std::vector<Pipeline>& pipelines) : setting_(setting), receivers_(setting.mesh.nodes()) {
   if (setting.queues == Queues::kNoc) return;
+  const TileId coordinator = coordinator_of(setting.mesh);
+  if (setting.has_coordinator())
+    for (const Pipeline& p : pipelines)
+      for (TileId stack : p.tiles[kStack]) connect(stack, coordinator, 1), connect(coordinator, stack, 1);
   // Of one request there are at most two messages under way in one direction, see plan.h.
   for (const Pipeline& p : pipelines)
     for (TileId stack : p.tiles[kStack]) {

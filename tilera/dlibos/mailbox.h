@@ -14,14 +14,15 @@
 
 namespace sluice::tilera::dlibos {
 
-enum NoteType : uint32_t { kPacket, kData, kReply, kTransmit, kRxDone, kRxFree, kTxDone, kReplyFree };
-constexpr bool hands_back(uint32_t type) { return type >= kRxDone; }
+enum NoteType : uint32_t { kPacket, kData, kReply, kTransmit, kRxDone, kRxFree, kTxDone, kReplyFree, kConnect, kConnected };
+// What is said in the first word.
+constexpr bool is_short(uint32_t type) { return type >= kRxDone; }
 
 struct Note {
   uint32_t type = 0;
   TileId from = 0;
   uint32_t id = 0;    // of the request between these two
-  uint64_t word = 0;  // where the bytes lie; not of what hands a buffer back
+  uint64_t word = 0;  // where the bytes lie; not of short ones
 };
 
 // A tile's end of all its queues.
@@ -33,11 +34,22 @@ class Mailbox {
   virtual void send(TileId to, const Note& note) = 0;
   virtual Note receive() = 0;
   virtual bool try_receive(Note& note) = 0;
-  // Cycles in receive() in which there was nothing.
-  uint64_t idle() const { return idle_; }
+  // Cycles in receive() in which there was nothing, until now.
+  uint64_t idle(uint64_t now) const { return idle_ + (waits_ ? now - since_ : 0); }
 
  protected:
-  uint64_t idle_ = 0;
+  void begin_wait(uint64_t now) {
+    waits_ = true;
+    since_ = now;
+  }
+  void end_wait(uint64_t now) {
+    waits_ = false;
+    idle_ += now - since_;
+  }
+
+ private:
+  uint64_t idle_ = 0, since_ = 0;
+  bool waits_ = false;
 };
 
 // The queues of all tiles.

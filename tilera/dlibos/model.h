@@ -9,6 +9,9 @@
 // hand buffers back to who may use them again: application to stack to driver (RX), driver to stack (TX), stack to application.
 // Unprotected, all is one memory: the application writes into TX itself, and a buffer is known to be free when the reply
 // passes that it led to, which costs nothing. That is the cheapest one can do without protection.
+//
+// A connection's first request is one that the coordinator's tile is asked about: a word from the stack tile, and one back. It is
+// one tile for all.
 #pragma once
 
 #include <array>
@@ -42,6 +45,7 @@ struct Costs {
   uint32_t driver_rx = 0, driver_tx = 0;
   uint32_t stack_rx = 0, stack_tx = 0;
   uint32_t application = 0;
+  uint32_t coordinator = 0;  // for a connection
   uint32_t message = 0;    // to make a message, and to take one apart: each
   uint32_t hand_back = 0;  // to put a buffer that came back where it is found again
   uint32_t atomic = 0;     // of an atomic addition where its line is at home, in which no other one is served
@@ -64,10 +68,14 @@ struct Setting {
   bool is_protected = true;
   HandBack hand_back = HandBack::kMessages;
   Spread spread = Spread::kRandom;
+  uint32_t requests_per_connection = 0;  // 0: connections last, and there is no coordinator's tile
   double rate = 0;      // requests for each cycle that the wire brings; 0: a next one whenever there is room
   uint64_t cycles = 0;  // that are measured
   uint64_t warm_up = 0;
   uint64_t seed = 1;
+  bool has_coordinator() const { return requests_per_connection != 0; }
+  // Tiles for the three roles.
+  uint32_t tiles() const { return uint32_t(mesh.nodes()) - has_coordinator(); }
   bool sends_messages_back() const { return is_protected && hand_back == HandBack::kMessages; }
 };
 
@@ -81,6 +89,7 @@ struct Result {
   uint64_t refused = 0;     // by a full network engine, all the time
   uint64_t lost = 0;        // begun, and not replied to though there was time: a defect
   std::array<double, kRoles> busy = {};  // the part of the time in which tiles of that role do not wait
+  double coordinator_busy = 0;
   double busiest_link = 0, mean_link = 0;  // flits for each cycle
   std::vector<uint32_t> latencies;  // cycles, sorted
   double per_request(uint64_t count) const { return requests != 0 ? double(count) / double(requests) : 0; }

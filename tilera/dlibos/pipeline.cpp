@@ -22,6 +22,7 @@ class Chip {
       for (TileId t : p.tiles[kStack]) programs_.push_back(std::make_unique<StackProgram>(run_, t, p));
       for (TileId t : p.tiles[kApplication]) programs_.push_back(std::make_unique<ApplicationProgram>(run_, t));
     }
+    if (setting.has_coordinator()) programs_.push_back(std::make_unique<CoordinatorProgram>(run_, coordinator_of(setting.mesh)));
     for (auto& program : programs_)
       mesh_.start(program->here(), [this, &program](nocsim::Tile& tile) { program->be(tile, mail_); });
   }
@@ -50,7 +51,9 @@ class Chip {
     std::sort(r.latencies.begin(), r.latencies.end());
     for (std::size_t i = 0; i < programs_.size(); ++i) {
       const double waits = double(programs_[i]->idle() - idle[i]) / double(r.cycles);
-      r.busy[programs_[i]->role()] += std::clamp(1 - waits, 0.0, 1.0) / split[programs_[i]->role()];
+      const double busy = std::clamp(1 - waits, 0.0, 1.0);
+      if (is_coordinator(*programs_[i])) r.coordinator_busy = busy;
+      else r.busy[programs_[i]->role()] += busy / split[programs_[i]->role()];
     }
     look_at_links(r);
     drain();
@@ -60,6 +63,9 @@ class Chip {
   }
 
  private:
+  bool is_coordinator(const TileProgram& program) const {
+    return run_.setting.has_coordinator() && program.here() == coordinator_of(mesh_.config());
+  }
   void advance(uint64_t cycles) {
     const nocsim::Outcome outcome = mesh_.run(cycles);
     if (outcome.kind != nocsim::Outcome::Kind::kLimit) throw std::runtime_error(outcome.describe());
@@ -95,6 +101,9 @@ class Chip {
 
 }  // namespace
 
-Result run(const Setting& setting, const Split& split) { return Chip(setting, split).measure(split); }
+Result run(const Setting& setting, const Split& split) {
+  if (split.sum() > setting.tiles()) throw std::invalid_argument("more tiles than the mesh has");
+  return Chip(setting, split).measure(split);
+}
 
 }  // namespace sluice::tilera::dlibos

@@ -31,7 +31,7 @@ uint32_t words_at(Role role, const Split& split, uint32_t packets, uint32_t call
     case kDriver:
       return split[kStack] * packets * kWordsUnderWay;
     case kStack:
-      return (split[kDriver] * packets + split[kApplication] * calls) * kWordsUnderWay;
+      return (split[kDriver] * packets + split[kApplication] * calls) * kWordsUnderWay + 1;
     default:
       return split[kStack] * calls * kWordsUnderWay;
   }
@@ -54,6 +54,7 @@ Pipeline with_credits(const Split& split, uint32_t room) {
 }
 
 std::vector<Split> divide(const Split& split, uint32_t room) {
+  if (split[kStack] > room) return {};
   const uint32_t most = *std::min_element(split.tiles.begin(), split.tiles.end());
   for (uint32_t n = 1; n <= most; ++n) {
     std::vector<Split> parts(n);
@@ -67,6 +68,8 @@ std::vector<Split> divide(const Split& split, uint32_t room) {
   }
   return {};
 }
+
+TileId coordinator_of(const nocsim::Config& mesh) { return TileId(mesh.nodes()) - 1; }
 
 std::vector<Pipeline> make_pipelines(const nocsim::Config& mesh, const Split& split) {
   if (split.sum() > uint32_t(mesh.nodes())) throw std::invalid_argument("more tiles than the mesh has");
@@ -107,6 +110,10 @@ double bound(const Setting& setting, const Split& split) {
     double least = double(part[kDriver]) / least_cycles(setting, kDriver);
     for (Role role : {kStack, kApplication}) least = std::min(least, double(part[role]) / least_cycles(setting, role));
     sum += least;
+  }
+  if (setting.has_coordinator()) {
+    const double connection = setting.costs.coordinator + 2.0 * setting.costs.message;
+    sum = std::min(sum, double(setting.requests_per_connection) / connection);
   }
   return sum;
 }

@@ -116,7 +116,9 @@ StackProgram::StackProgram(Run& run, TileId here, const Pipeline& pipeline) : Ti
       a.free.push_back(id);
     }
   }
-  turn_ = here % applications_.size();  // so that not all begin with the same
+  // Not all begin with the same.
+  turn_ = here % applications_.size();
+  if (run_.setting.has_coordinator()) packets_ = random_.below(run_.setting.requests_per_connection);
 }
 
 void StackProgram::take(const Note& note) {
@@ -126,10 +128,17 @@ void StackProgram::take(const Note& note) {
       take_back_with_it();
       tile_->touch_to_load(slot->rx.line(0), nocsim::MemoryModel::kLineBytes);
       tile_->compute(costs().stack_rx);
-      const bool random = run_.setting.spread == Spread::kRandom;
-      Application& a = applications_[random ? random_.below(uint32_t(applications_.size())) : turn_++ % applications_.size()];
-      a.waiting.emplace_back(note.from, slot);
-      return call_if_free(a);
+      const bool is_first = run_.setting.has_coordinator() && packets_++ % run_.setting.requests_per_connection == 0;
+      if (!is_first) return assign(note.from, slot);
+      unconnected_.emplace_back(note.from, slot);
+      return ask_if_free();
+    }
+    case kConnected: {
+      const auto [driver, slot] = unconnected_.front();
+      unconnected_.pop_front();
+      asks_ = false;
+      ask_if_free();
+      return assign(driver, slot);
     }
     case kRxDone: {
       const Call& call = *applications_[index_of_[note.from]].calls[note.id];
@@ -140,6 +149,19 @@ void StackProgram::take(const Note& note) {
     default:
       return take_back();
   }
+}
+
+void StackProgram::assign(TileId driver, Slot* slot) {
+  const bool random = run_.setting.spread == Spread::kRandom;
+  Application& a = applications_[random ? random_.below(uint32_t(applications_.size())) : turn_++ % applications_.size()];
+  a.waiting.emplace_back(driver, slot);
+  call_if_free(a);
+}
+
+void StackProgram::ask_if_free() {
+  if (asks_ || unconnected_.empty()) return;
+  asks_ = true;
+  send(coordinator_of(run_.mesh.config()), kConnect, 0);
 }
 
 void StackProgram::call_if_free(Application& a) {
@@ -172,6 +194,13 @@ void StackProgram::copy(const Buffer& from, const Buffer& to) {
     tile_->touch_to_store(to.line(i), nocsim::MemoryModel::kLineBytes);
   }
   if (run_.measures) run_.copied_bytes += from.bytes();
+}
+
+// ---- coordinator --------------------------------------------------------------------------
+
+void CoordinatorProgram::take(const Note& note) {
+  tile_->compute(costs().coordinator);
+  send(note.from, kConnected, 0);
 }
 
 // ---- application --------------------------------------------------------------------------

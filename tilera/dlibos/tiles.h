@@ -64,7 +64,7 @@ class TileProgram {
   void be(nocsim::Tile& tile, Mail& mail);
   Role role() const { return role_; }
   TileId here() const { return here_; }
-  uint64_t idle() const { return mailbox_ != nullptr ? mailbox_->idle() + idle_ : 0; }
+  uint64_t idle() const { return mailbox_ != nullptr ? mailbox_->idle(now()) + idle_ : 0; }
 
  protected:
   virtual void work();
@@ -122,6 +122,8 @@ class StackProgram : public TileProgram {
     std::deque<std::pair<TileId, Slot*>> waiting;
   };
   void take(const Note& note) override;
+  void assign(TileId driver, Slot* slot);
+  void ask_if_free();
   void call_if_free(Application& application);
   void reply(Application& application, uint32_t id);
   void copy(const Buffer& from, const Buffer& to);
@@ -129,7 +131,19 @@ class StackProgram : public TileProgram {
   std::deque<Application> applications_;
   std::map<TileId, std::size_t> index_of_;
   std::size_t turn_ = 0;
+  uint64_t packets_ = 0;
+  std::deque<std::pair<TileId, Slot*>> unconnected_;  // of the first the coordinator is being asked
+  bool asks_ = false;
   nocsim::Random random_;
+};
+
+// Answers who asks, one after the other.
+class CoordinatorProgram : public TileProgram {
+ public:
+  CoordinatorProgram(Run& run, TileId here) : TileProgram(run, kStack, here) {}
+
+ private:
+  void take(const Note& note) override;
 };
 
 class ApplicationProgram : public TileProgram {

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "tilera/dlibos/plan.h"
+#include "tilera/dlibos/round_trip.h"
 #include "tilera/dlibos/search.h"
 #include "tilera/dlibos/tiles.h"
 #include "tilera/dlibos/workloads.h"
@@ -164,6 +165,37 @@ TEST_CASE("a search finds what trying all splits finds") {
     for (uint32_t stacks = 1; drivers + stacks <= 8; ++stacks) best = std::max(best, run(s, {{drivers, stacks, 9 - drivers - stacks}}).requests);
   CHECK(search.best.requests == best);
   CHECK_FALSE(find_best(setting(6, 6), 36, 1).is_exact);
+}
+
+// Mariti 2013, a TILEPro64: half round trips of a word and its acknowledgement over the network 42.1, of shared memory 111, with a receiver
+// that looks at some 60 senders 231. Between neighbours: the model of memory knows no distance.
+TEST_CASE("what a message costs between neighbours is near what was measured on a TILEPro64") {
+  Setting s = setting(8, 8);
+  CHECK(half_round_trip(s, 1, 1) == Approx(42.1).epsilon(0.15));
+  CHECK(half_round_trip(s, 7, 63) == half_round_trip(s, 1, 1) + 6);
+  s.queues = Queues::kDivided;
+  CHECK(half_round_trip(s, 1, 1) == Approx(111).epsilon(0.15));
+  CHECK(half_round_trip(s, 1, 63) == Approx(231).epsilon(0.15));
+  CHECK_THROWS_AS(half_round_trip(s, 8, 1), std::invalid_argument);
+}
+
+TEST_CASE("a connection is asked about once, and one coordinator bounds all that are short") {
+  for (Queues queues : kAllQueues) {
+    Setting s = setting(6, 6);
+    s.queues = queues;
+    s.requests_per_connection = 1;
+    const Result each = run(s, {{4, 12, 19}});
+    CHECK(each.lost == 0);
+    CHECK(each.per_request(each.messages) == Approx(10).epsilon(0.05));
+    CHECK(each.coordinator_busy > 0.9);
+    CHECK(each.requests <= s.cycles / s.costs.coordinator + 1);
+    s.requests_per_connection = 100;
+    const Result lasting = run(s, {{4, 12, 19}});
+    CHECK(lasting.lost == 0);
+    CHECK(lasting.coordinator_busy < 0.2);
+    CHECK(lasting.requests > 2 * each.requests);
+    CHECK_THROWS_AS(run(s, {{4, 12, 20}}), std::invalid_argument);
+  }
 }
 
 TEST_CASE("more arrive than can be served, and the network engine refuses the rest") {
