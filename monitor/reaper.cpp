@@ -1,5 +1,7 @@
 #include "monitor/reaper.h"
 
+#include "monitor/post.h"
+
 namespace sluice::monitor {
 
 bool Reaper::bury() {
@@ -21,6 +23,10 @@ void Reaper::bury(Client& client) {
   DomainId domain = client.domain;
   bool awaited = client.lives && watcher_.await(domain, client.process);
   if (client.stage == Stage::kWelcomed) {
+    if (client.lives && client.reply_region) {  // it may sleep on nothing else than this
+      client.reply_region->packets.fetch_add(1, std::memory_order_release);
+      Post::knock(client);
+    }
     transport_->leave(client);
     ledger_.close(*client.region);
     // The client holds the same open file, so that closing ours would not end the watch.

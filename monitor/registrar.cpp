@@ -186,6 +186,8 @@ void Registrar::region(Client& client, InPacket& packet) {
     shm::Packet p = make_packet(shm::kPeerRegion, client.domain, generation, uint32_t(client.pid));
     bool passed = post_.pass_on(client, *peer, p, {packet.fds[0].get(), client.bell.get()});
     if (!passed && again) return;
+    // Who answers is told that it has met the other one only when that can hear so whatever becomes of us.
+    if (!again && pairs_.is_answer({client.domain, peer_id, generation}) && !peer->outbox.empty()) passed = false;
     if (!passed) error = EMFILE;
   }
   if (error != 0) return post_.send(client, make_packet(shm::kPeer, peer_id, 0, 0, error));

@@ -374,9 +374,10 @@ void Peers::hear() {
     // The peer's region came, or comes, after the fork: it is to be had from the coordinator.
     if (p.inherited && !p.in() && !coordinator.connected()) (void)coordinator.ensure();
     if (p.offer() >= 0 && p.twin == nullptr) {
+      bool frozen = p.is_peer_frozen();  // looked at first: one that has met us may fork
       if (p.peer_attached()) p.forget_offer();
       // Who was asked to meet us maps our region at once, or throws its own away.
-      else if (p.is_peer_frozen() && chooses(p.peer(), p.generation())) give_up(p, true);
+      else if (frozen && chooses(p.peer(), p.generation())) give_up(p, true);
     }
     if (p.inherited || p.take_sharers_news()) scan(p);
     if (p.inherited) continue;
@@ -589,9 +590,9 @@ void Peers::announce_all() {
   for (TcpSocket* s = listeners; s != nullptr; s = s->next_listener) s->announce_again();
   waiting.coordinator_is_back();
   each([](Pair& p) {
-    if (p.twin != nullptr || p.gone) return;
-    coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());
-    if (p.offer() >= 0 && !p.peer_attached()) coordinator.offer_again(p.peer(), p.generation(), p.offer());
+    if (p.twin != nullptr || (p.gone && p.connections() == 0)) return;
+    coordinator.announce_pair(p.peer(), p.generation(), p.peer_pid());  // also the dead: others may hold their connections
+    if (p.offer() >= 0 && !p.gone && !p.peer_attached()) coordinator.offer_again(p.peer(), p.generation(), p.offer());
   });
   each([](Pair& p) {
     for (uint32_t s = 0; s < p.slot_limit(); ++s)

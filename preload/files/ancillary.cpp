@@ -151,7 +151,9 @@ int TcpSocket::open_channel() {
 // What it has is the reader's alone, and ends with the reader, unless all may have to be sent again elsewhere.
 void TcpSocket::let_go_of_far_end() {
   if (channels == nullptr || channels->far < 0) return;
-  bool may_move = initiator && !dead && (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kAccepted) == 0);
+  bool asked_back = (my_state() & kWithdrawn) != 0;  // kRedirect may follow
+  bool may_move = initiator && !dead &&
+                  (theirs == nullptr || asked_back || (theirs->state.load(std::memory_order_acquire) & kAccepted) == 0);
   if (may_move) return;
   close_own(channels->far);
   channels->far = -1;

@@ -285,7 +285,7 @@ void TcpSocket::on_peer_gone(DomainId who) {
     concerned |= theirs->holders[i].load(std::memory_order_acquire) == who;
   if (!concerned) return;
   const Directory* d = coordinator.directory();
-  bool alive = d->is_alive(pair->peer());
+  bool alive = pair->peer() != who && d->is_alive(pair->peer());  // the directory may be one that nobody writes any more
   if (theirs != nullptr) {
     alive = false;
     for (Shared<DomainId>& h : theirs->holders) {

@@ -25,6 +25,7 @@ namespace {
 
 // While the coordinator is away nobody announces deaths; look for its return this often.
 constexpr int64_t kAwayMs = 250;
+constexpr int64_t kUnwokenMs = 5000;
 
 Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
 
@@ -41,21 +42,21 @@ long wait_on_words(const Word& peers, const Word& own, const Deadline& deadline,
   futex_waitv words[4] = {};
   words[0] = {peers.value, uint64_t(&peers.at), FUTEX_32, 0};
   words[1] = {own.value, uint64_t(&own.at), FUTEX_32, 0};
-  Deadline slice = Deadline::in_ms(kAwayMs);
-  const timespec* until = deadline.absolute();
   uint32_t owner = directory != nullptr ? directory->owner.load(std::memory_order_acquire) : Directory::kOwnerDied;
   bool there = replies != nullptr && (owner & Directory::kOwnerDied) == 0;
   if (there) {
     words[2] = {replies->doorbell.load(std::memory_order_acquire), uint64_t(&replies->doorbell), FUTEX_32, 0};
     words[3] = {owner, uint64_t(&directory->owner), FUTEX_32, 0};
-    if (coordinator.has_packets()) return 0;
-  } else if (deadline.is_never() || slice.left().tv_nsec < deadline.left().tv_nsec) {
-    until = slice.absolute();
+    if (coordinator.has_packets() || replies != coordinator.replies()) return 0;
   }
-  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), there ? 4 : 2, 0, long(until), CLOCK_MONOTONIC);
+  // The kernel wakes one sleeper, who may be dead or stopped before it has woken the others.
+  Deadline until = deadline.or_earlier(Deadline::in_ms(there ? kUnwokenMs : kAwayMs));
+  long r = interruptible_syscall(seen, SYS_futex_waitv, long(words), there ? 4 : 2, 0, long(until.absolute()), CLOCK_MONOTONIC);
   if (there && !directory->has_owner()) futex_wake(directory->owner);
-  if (r == -ENOSYS)  // before Linux 5.16
-    r = interruptible_syscall(seen, SYS_futex, long(&peers.at), FUTEX_WAIT_BITSET, peers.value, long(slice.absolute()), 0);
+  if (r == -ENOSYS) {  // before Linux 5.16
+    until = deadline.or_earlier(Deadline::in_ms(kAwayMs));
+    r = interruptible_syscall(seen, SYS_futex, long(&peers.at), FUTEX_WAIT_BITSET, peers.value, long(until.absolute()), 0);
+  }
   return r >= 0 || r == -EAGAIN ? 0 : r;
 }
 
