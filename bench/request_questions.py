@@ -51,7 +51,9 @@ def measure(sluice, name, rounds, seconds, file):
         _, complaints = process.communicate()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
-        process.communicate()
+        if not process.stderr.closed:  # it had just ended
+            process.communicate()
+        process.wait()
         raise
     if process.returncode != 0:
         raise Failure(f"bench requests: {complaints.strip().splitlines()[-1:]}")
