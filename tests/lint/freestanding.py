@@ -49,13 +49,13 @@ def symbols(scratch):
 
 def headers_without_unit():
     """Of tilera/ and shm/, what no source that is compiled for a tile includes."""
-    todo, reached = [*objects.sources()], set()
-    while todo:
-        for _, line in sources.lines(todo.pop()):
+    unread, reached = [*objects.sources()], set()
+    while unread:
+        for _, line in sources.lines(unread.pop()):
             match = re.match(r'#include "((?:tilera|shm)/.*)"', line)
             if match and match.group(1) not in reached:
                 reached.add(match.group(1))
-                todo.append(match.group(1))
+                unread.append(match.group(1))
     for path in sorted([*sources.ROOT.glob("tilera/*.h"), *sources.ROOT.glob("shm/*.h")]):
         name = str(path.relative_to(sources.ROOT))
         if name not in reached | ELSEWHERE:
