@@ -49,14 +49,14 @@ def server_case(session, options, app, variant, connections, cpus):
             os.chmod(directory, 0o755)
             (load, counted), = loads(server, variant, way, directory, [connections], seconds, cpus, options.user)
         return ({"requests_per_s": load.requests_per_s, "p50_us": load.p50_us, "p99_us": load.p99_us},
-                load.errors or problem(name, connections, *counted))
+                load.errors or problem(way, connections, *counted))
     keys = {"app": app, "variant": variant, "connections": connections}
     title = f"{app} {variant}".strip() + f", {connections} connection" + ("s" if connections > 1 else "")
     return Case(keys, title, [REQUESTS], tuple(options.ways), run, 1.1 * seconds + START_SECONDS)
 
 
 def problem(way, connections, accelerated, fallbacks):
-    if way in ("divided", "shared") and accelerated < connections:
+    if way.is_sluice and accelerated < connections:
         return f"only {accelerated} accelerated; on the kernel: {fallbacks}"
     return ""
 

@@ -1,51 +1,20 @@
-// What a call costs on a descriptor that is not a TCP socket: ns per call, the best of many
-// batches, so that preemption does not count. It first makes a TCP connection to itself and
-// keeps it: a preloaded library is then in the state in which it works.
+// What a call costs on a descriptor that is not a TCP socket: ns per call. It first makes a TCP connection to
+// itself and keeps it.
 
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <limits>
 #include <vector>
 
+#include "calls.h"
 #include "options.h"
 #include "report.h"
-#include "tcp.h"
 
 namespace {
 
 using bench::Options;
-using bench::Socket;
-
-constexpr int kCallsPerBatch = 1000;
-
-struct Connection {
-  Socket client;
-  Socket server;
-};
-
-Connection connect_to_self() {
-  const Socket listener = bench::listen_on(0, "");
-  Connection connection;
-  connection.client = bench::connect_to(bench::local_port(listener));
-  connection.server = bench::accept_from(listener);
-  return connection;
-}
-
-template <typename Call>
-double best_ns_per_call(double seconds, Call call) {
-  uint64_t best = std::numeric_limits<uint64_t>::max();
-  const uint64_t end = bench::now_ns() + static_cast<uint64_t>(seconds * 1e9);
-  while (bench::now_ns() < end) {
-    const uint64_t start = bench::now_ns();
-    for (int i = 0; i < kCallsPerBatch; ++i) call();
-    best = std::min(best, bench::now_ns() - start);
-  }
-  return static_cast<double>(best) / kCallsPerBatch;
-}
 
 class Descriptors {
  public:
@@ -61,7 +30,7 @@ class Descriptors {
 
   // One figure per kind of call, each measured for `seconds`.
   std::vector<bench::Figure> measure(double seconds) {
-    const auto best = [&](auto call) { return best_ns_per_call(seconds, call); };
+    const auto best = [&](auto call) { return bench::best_ns_per_call(seconds, call); };
     epoll_event event;
     uint64_t count = 1;  // what is written is read back
     char byte = 0;
@@ -98,7 +67,7 @@ class Descriptors {
 
 int main(int argc, char** argv) {
   const Options options = bench::parse_options(argc, argv);
-  const Connection kept_open = connect_to_self();
+  const bench::Connection kept_open = bench::connect_to_self();
   Descriptors descriptors;
   bench::await_start(options);
   descriptors.measure(options.seconds / 80);

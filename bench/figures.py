@@ -96,13 +96,14 @@ class Table:
 
     def __init__(self, ways, cases):
         self.ways, self.doubts, self.told = list(ways), set(), None
+        self.not_compared = (cases[0].baseline if cases else BASELINE, LIMIT)
         self.title_width = max(len(figure.title) for case in cases for figure in case.figures())
 
     def heading(self):
         cells = []
         for way in self.ways:
             cells.append(f"{way:>{self.WIDTH}}")
-            if way not in (BASELINE, LIMIT):
+            if way not in self.not_compared:
                 cells.append(f"{'ratio':>7} {'(rounds)':>15}")
         return f"{'':<{self.title_width}} " + " ".join(cells)
 
@@ -111,7 +112,7 @@ class Table:
         for way in self.ways:
             values = figure.rounds.get(way)
             cells.append(f"{amount(median(values)) if values else '-':>{self.WIDTH}}")
-            if way not in (BASELINE, LIMIT):
+            if way not in self.not_compared:
                 ratio = figure.ratio(way)
                 cells.append("{:>7} {:>15}".format(*ratio_text(ratio)))
                 self.doubts.update([ratio.doubt()] if ratio and ratio.doubt() else [])

@@ -94,13 +94,13 @@ class Ipc:
         way.begin_counting()
         figures = self.runner.run(program, options, self.cpus[keys["cores"]], keys["pairs"],
                                   (way.launcher(), way.launcher()), over)
-        return combined(figures, is_one_way), self._problem(name, way, is_pipe)
+        return combined(figures, is_one_way), self._problem(way, is_pipe)
 
     @staticmethod
-    def _problem(name, way, is_pipe):
+    def _problem(way, is_pipe):
         """Whether it was what it is called."""
         accelerated, fallbacks = way.counted()
-        if name != "sluice":
+        if not way.is_sluice:
             return ""
         if accelerated == 0:
             return f"NOT ACCELERATED {fallbacks or ''}".strip()

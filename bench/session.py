@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from figures import LIMIT, Figure, Table
+from figures import BASELINE, LIMIT, Figure, Table
 from machine import load, load_warning
 from processes import Failure, Unavailable
 from progress import Progress
@@ -25,10 +25,11 @@ class Case:
     ways: tuple     # names
     run: object
     seconds: float  # about what one run takes
+    baseline: str = BASELINE  # the way that the others are compared with
 
     def figures(self):
         titles = (self.title if len(self.kinds) == 1 else f"{self.title}, {kind.title}" for kind in self.kinds)
-        return [Figure({**self.keys}, title, kind, self.ways) for title, kind in zip(titles, self.kinds)]
+        return [Figure({**self.keys}, title, kind, self.ways, baseline=self.baseline) for title, kind in zip(titles, self.kinds)]
 
 
 @dataclass

@@ -78,7 +78,7 @@ def add_rounds(parser, rounds, length):
 
 def add_coordinator(parser):
     parser.add_argument("--poll", choices=["adaptive", "busy"], default="adaptive", help="how the coordinator waits")
-    parser.add_argument("--protect", choices=["none", "regions"], default="regions", help="what the coordinator does about it")
+    parser.add_argument("--protect", choices=["none", "regions", "keys"], default="regions", help="what the coordinator does about it")
 
 
 def coordinator_options(options):

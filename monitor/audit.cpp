@@ -21,6 +21,7 @@
 
 #include "monitor/coordinator_link.h"
 #include "monitor/descriptor.h"
+#include "monitor/key_audit.h"
 #include "monitor/process.h"
 #include "shm/layout.h"
 
@@ -256,7 +257,8 @@ bool is_to_be_sealed(const std::string& kind) {
 // ---- looking ------------------------------------------------------------------------------
 
 struct Findings {
-  std::size_t processes = 0, regions = 0, mappings = 0, sealed = 0;
+  std::size_t processes = 0, regions = 0, mappings = 0, sealed = 0, keyed = 0;
+  std::map<StrayInstruction, std::size_t> stray;  // in how many processes
   // By what stays the same when it is looked at again.
   std::map<std::string, Json> wrong;
 };
@@ -283,6 +285,15 @@ std::vector<Use> uses_of(const Known& known) {
   return uses;
 }
 
+// --protect=keys: a process that has begun with it has no region without.
+void look_at_keys(pid_t pid, Findings& f) {
+  KeyUse use = key_use_of(pid);
+  f.keyed += use.keyed;
+  for (const StrayInstruction& s : use.stray) ++f.stray[s];
+  for (const std::string& place : use.open_regions)
+    f.wrong[std::to_string(pid) + " " + place] = {{"pid", pid}, {"command", command_of(pid)}, {"region", "any"}, {"inode", 0}, {"where", place}, {"what", "has no key"}};
+}
+
 Findings look(const Known& known) {
   Findings f;
   std::vector<Use> uses = uses_of(known);
@@ -301,6 +312,8 @@ Findings look(const Known& known) {
     if (!missing.empty() && (u.kind != "pair" || known.pair(u.inode) != nullptr)) note(f, u, missing);
     f.sealed += missing.empty();
   }
+  for (pid_t pid : involved)
+    if (pid != known.coordinator()) look_at_keys(pid, f);
   f.processes = involved.size();
   f.regions = regions.size();
   return f;
@@ -335,7 +348,10 @@ int audit(const AuditOptions& o) {
   Json wrong = Json::array();
   for (const auto& [id, finding] : f.wrong) wrong.push_back(finding);
   if (o.json) {
-    Json j = {{"processes", f.processes}, {"regions", f.regions}, {"mappings", f.mappings}, {"sealed", f.sealed}, {"violations", wrong}};
+    Json stray = Json::array();
+    for (const auto& [s, count] : f.stray) stray.push_back({{"file", s.file}, {"offset", s.offset}, {"instruction", s.name}, {"processes", count}});
+    Json j = {{"processes", f.processes}, {"regions", f.regions}, {"mappings", f.mappings}, {"sealed", f.sealed},
+              {"keyed", f.keyed}, {"stray", stray}, {"violations", wrong}};
     puts(j.dump(2).c_str());
   } else {
     printf("%zu processes, %zu regions, %zu mappings, %zu of the regions sealed: %zu violations\n", f.processes, f.regions,
@@ -344,6 +360,9 @@ int audit(const AuditOptions& o) {
       printf("%s/%d, %s: region \"%s\", inode %lu: %s\n", w["command"].get<std::string>().c_str(), w["pid"].get<int>(),
              w["where"].get<std::string>().c_str(), w["region"].get<std::string>().c_str(), w["inode"].get<unsigned long>(),
              w["what"].get<std::string>().c_str());
+    if (f.keyed > 0) printf("%zu processes with keys; instructions in them that change rights, besides the library's:\n", f.keyed);
+    for (const auto& [s, count] : f.stray)
+      printf("  %s+%#lx: %s (in %zu)\n", s.file.c_str(), s.offset, s.name.c_str(), count);
   }
   return wrong.empty() ? 0 : 1;
 }

@@ -34,7 +34,7 @@ std::string RegionList::json() const {
     pairs.push_back({{"inode", st.st_ino}, {"writers", {key.reader}}, {"readers", readers}});
   });
   return Json{{"pid", getpid()},
-              {"protect", options_.protect == shm::Protect::kNone ? "none" : "regions"},
+              {"protect", options_.protect_name()},
               {"directory", directory},
               {"domains", domains},
               {"pairs", pairs}}

@@ -63,6 +63,15 @@ std::string create_directory(const std::string& path) {
   return problem_with_directory(path, false);
 }
 
+std::string mark_keys(const std::string& directory, const std::string& kind) {
+  std::string file = directory + "/" + shm::kKeysName;
+  if (unlink(file.c_str()) != 0 && errno != ENOENT) return because(file, strerror(errno));
+  if (kind.empty()) return {};
+  Descriptor mark(open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  bool written = mark && write(mark.get(), kind.data(), kind.size()) == ssize_t(kind.size());
+  return written && fchmod(mark.get(), 0644) == 0 ? "" : because(file, strerror(errno));
+}
+
 Descriptor lock_directory(const std::string& path) {
   std::string file = path + "/lock";
   Descriptor lock(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));

@@ -22,6 +22,10 @@ std::string problem_with_directory(const std::string& path, bool trust_root);
 // Creates the directory if it is missing. Returns what went wrong, or empty.
 std::string create_directory(const std::string& path);
 
+// Programs that start from now on are told to protect the shim's memory by a key (shm::kKeys, kKeysStrict), or, if it is
+// empty, no longer. What went wrong, or empty.
+std::string mark_keys(const std::string& directory, const std::string& kind);
+
 // Held while a coordinator lives; the kernel drops it with the process. Empty if another holds it.
 Descriptor lock_directory(const std::string& path);
 

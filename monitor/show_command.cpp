@@ -80,6 +80,8 @@ void print_status(const Json& j) {
   print_row("directory", text_of(j, "directory"));
   print_row("mode", "queues " + text_of(j, "queues") + ", poll " + text_of(j, "poll") +
                         ", protect " + text_of(j, "protect"));
+  if (j["keyed"] != 0)
+    print_row("with keys", text_of(j, "keyed") + " processes, " + text_of(j, "key_instructions") + " instructions that change rights");
   if (text_of(j, "queues") == "auto")
     print_row("queues, now", text_of_counts(j["queues_now"]) + ": " + text_of(j, "queues_why"));
   print_row("clients", text_of(j, "clients"));

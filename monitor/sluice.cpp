@@ -49,7 +49,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
       ->check(CLI::IsMember({"divided", "shared", "auto"}));
   run->add_option("--poll", o.poll, "for a new coordinator: adaptive or busy polling")
       ->check(CLI::IsMember({"adaptive", "busy"}));
-  run->add_option("--protect", o.protect, "for a new coordinator: none or regions")
+  run->add_option("--protect", o.protect, "for a new coordinator: none, regions, keys or keys-strict")
       ->check(CLI::IsMember({"none", "regions"}));
   run->add_flag("--require", o.require,
                 "fail with status 125 instead of running COMMAND on the kernel");

@@ -5,6 +5,8 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -47,9 +49,9 @@ int parse(int argc, char** argv, Options& o) {
       ->capture_default_str();
   app.add_option("--cpu", o.cpu, "CPU to stay on")->check(CLI::Range(0, CPU_SETSIZE - 1));
   app.add_option("--protect", protect,
-                 "regions: nobody can write what another wrote; none: only "
-                 "to measure what protection costs")
-      ->check(CLI::IsMember({"none", "regions"}))
+                 "regions: nobody can write what another wrote; keys: nor can a program, by mistake, what the library "
+                 "wrote for it; keys-strict: and no code in it can undo that; none: only to measure what protection costs")
+      ->check(CLI::IsMember({"none", "regions", shm::kKeys, shm::kKeysStrict}))
       ->capture_default_str();
   app.add_option("--grants", grants,
                  "yes: who connects again to a listener need not ask again; no: only to measure what that saves")
@@ -78,6 +80,7 @@ int parse(int argc, char** argv, Options& o) {
   o.busy_poll = poll == "busy";
   o.grants = grants == "yes";
   o.protect = protect == "none" ? shm::Protect::kNone : shm::Protect::kRegions;
+  o.keys = protect == shm::kKeysStrict ? shm::Keys::kStrict : protect == shm::kKeys ? shm::Keys::kKeys : shm::Keys::kNone;
   return -1;
 }
 
@@ -122,7 +125,13 @@ int complain(const std::string& what) {
   return 1;
 }
 
-int run(const Options& o) {
+// Those of the processor's that the kernel gives out.
+bool has_keys() {
+  int key = pkey_alloc(0, 0);
+  return key >= 0 && pkey_free(key) == 0;
+}
+
+int run(Options o) {
   if (std::string problem = create_directory(o.directory); !problem.empty())
     return complain(problem);
   Descriptor lock = lock_directory(o.directory);
@@ -131,11 +140,17 @@ int run(const Options& o) {
   if (!o.foreground) ready = daemonise();
   umask(077);  // what others are to reach is opened to them by name
   log_to(o);
+  if (o.keys != shm::Keys::kNone && !has_keys()) {
+    spdlog::warn("--protect={}: this machine has no protection keys ({}); going on with --protect=regions", o.protect_name(), strerror(errno));
+    o.keys = shm::Keys::kNone;
+  }
+  if (std::string problem = mark_keys(o.directory, o.keys != shm::Keys::kNone ? o.protect_name() : ""); !problem.empty()) return complain(problem);
   Coordinator coordinator(o);
   if (std::string problem = coordinator.start(); !problem.empty()) return complain(problem);
   if (!o.foreground) leave_terminal(std::move(ready));
   spdlog::info("{} in {}", SLUICE_VERSION, o.directory);
   coordinator.run();
+  (void)mark_keys(o.directory, "");
   spdlog::info("stopped");
   return 0;
 }

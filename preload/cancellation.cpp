@@ -22,6 +22,7 @@ long kernel_action(const KernelAction* action, KernelAction* old) {
 }
 
 void on_cancel(int number, siginfo_t* info, void* context) {
+  begin_handler();
   int error = errno, state;
   cancel_requested = true;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);

@@ -7,6 +7,8 @@
 
 #include <pthread.h>
 
+#include "preload/keys.h"
+
 namespace sluice::preload {
 
 // Whether pthread_cancel was ever called for this thread.
@@ -14,7 +16,7 @@ extern constinit thread_local bool cancel_requested;
 
 // Does not return if the thread is cancelled and lets that happen. With nothing held.
 inline void cancellation_point() {
-  if (cancel_requested) [[unlikely]] pthread_testcancel();
+  if (cancel_requested) [[unlikely]] outside([] { pthread_testcancel(); });
 }
 
 // pthread_cancel(3) as the program sees it.

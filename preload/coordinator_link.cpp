@@ -8,9 +8,11 @@
 #include <sys/mman.h>
 #include <sys/un.h>
 
+#include "preload/code_watch.h"
 #include "preload/descriptor_table.h"
 #include "preload/fork.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/namespaces.h"
 #include "preload/peers.h"
@@ -86,7 +88,7 @@ int CoordinatorLink::client_region() {
   RaisedLimit raised;
   int fd = create_region("sluice-client", kClientBytes);
   if (fd < 0) return fd;
-  auto* region = static_cast<ClientRegion*>(map_writable(fd, kClientBytes));
+  auto* region = static_cast<ClientRegion*>(keyed(map_writable(fd, kClientBytes), kClientBytes));
   if (region == nullptr || seal_region(fd, Protect::kRegions) != 0) {
     kernel::close(fd);
     return -ENOMEM;
@@ -101,6 +103,8 @@ int CoordinatorLink::client_region() {
   }
   for (uint32_t c = 0; c < kCounters; ++c)
     region->counters[c].fetch_add(early_[c].exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);  // statistics
+  region->counters[kKeyed].store(key_page.both != 0, std::memory_order_relaxed);             // likewise
+  region->counters[kKeyInstructions].store(key_instructions(), std::memory_order_relaxed);  // likewise
   client_ = region;
   waiters_.store(&region->waiters, std::memory_order_release);
   tell_sleeping();  // threads may sleep by now that found no region to say it in
@@ -135,9 +139,9 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   }
   if (accepted) {
     // All of it or nothing: what an earlier coordinator gave goes on to be looked at.
-    void* replies = map_readable(r.fds[0], kReplyBytes);
-    void* directory = map_readable(r.fds[1], kDirectoryBytes);
-    void* queue = r.fd_count > 3 ? map_writable(r.fds[3], kSharedQueueBytes) : nullptr;
+    void* replies = keyed(map_readable(r.fds[0], kReplyBytes), kReplyBytes, PROT_READ);
+    void* directory = keyed(map_readable(r.fds[1], kDirectoryBytes), kDirectoryBytes, PROT_READ);
+    void* queue = r.fd_count > 3 ? keyed(map_writable(r.fds[3], kSharedQueueBytes), kSharedQueueBytes) : nullptr;
     accepted = replies != nullptr && directory != nullptr && (!has_shared_queue(p.value) || queue != nullptr);
     if (accepted) {
       self_ = p.domain;

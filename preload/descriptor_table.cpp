@@ -1,9 +1,9 @@
 #include "preload/descriptor_table.h"
 
-#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/signals.h"
 #include "preload/stdio_tables.h"
@@ -15,9 +15,8 @@ std::atomic<uint8_t> known_descriptors[kMaxDescriptors];
 uint32_t known_limit = 0;
 
 bool DescriptorTable::create() {
-  void* p = mmap(nullptr, kMaxDescriptors * sizeof(*entries_), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) return false;
+  void* p = map_private(kMaxDescriptors * sizeof(*entries_));
+  if (p == nullptr) return false;
   entries_ = static_cast<std::atomic<File*>*>(p);
   limit_ = kMaxDescriptors;
   return true;

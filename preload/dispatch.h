@@ -9,6 +9,7 @@
 #include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/pipes.h"
 #include "preload/socket_pairs.h"
@@ -48,6 +49,7 @@ inline ssize_t call_ours(int fd, Wanted&& wanted, Ours&& ours, Cancellation c) {
   if (c == Cancellation::kPoint) cancellation_point();
   ssize_t result = kNowTheKernels;
   {
+    Entrance entrance;
     FileReference f(fd);
     if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return result;
     auto& s = static_cast<TcpSocket&>(*f.get());
@@ -87,18 +89,25 @@ template <class Ours, class Theirs>
 template <class Ours, class Theirs>
 auto on_pipe(int fd, bool writes, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
   if (pipe_at(fd) == nullptr) [[likely]] return theirs();
-  PipeReference p(fd);
-  if (p.with_channel() == nullptr || p.get()->writes != writes) return theirs();
-  return decltype(theirs())(finish(ours(*p.get())));
+  ssize_t n = kNowTheKernels;
+  {
+    Entrance entrance;
+    PipeReference p(fd);
+    if (p.with_channel() != nullptr && p.get()->writes == writes) n = ours(*p.get());
+  }
+  return n == kNowTheKernels ? theirs() : decltype(theirs())(finish(n));
 }
 
 // And for the end of a socket pair that has a channel: ours(PairEnd&), which may leave it to the kernel.
 template <class Ours, class Theirs>
 auto on_pair(int fd, Ours&& ours, Theirs&& theirs) -> decltype(theirs()) {
   if (pair_at(fd) == nullptr) [[likely]] return theirs();
-  PairReference p(fd);
-  if (p.with_channel() == nullptr) return theirs();
-  ssize_t n = ours(*p.get());
+  ssize_t n = kNowTheKernels;
+  {
+    Entrance entrance;
+    PairReference p(fd);
+    if (p.with_channel() != nullptr) n = ours(*p.get());
+  }
   return n == kNowTheKernels ? theirs() : decltype(theirs())(finish(n));
 }
 
@@ -129,7 +138,7 @@ auto send_on_pair(int fd, const iovec* iov, int count, int flags, Kernel&& kerne
   return on_pair(fd,
                  [&](PairEnd& p) -> ssize_t {
                    auto rest = [&](size_t done) -> ssize_t {
-                     ssize_t n = done == 0 ? ssize_t(kernel()) : send_rest(fd, iov, count, done, flags);
+                     ssize_t n = done == 0 ? ssize_t(outside(kernel)) : send_rest(fd, iov, count, done, flags);
                      return n < 0 ? -errno : n;
                    };
                    bool wait = (flags & MSG_DONTWAIT) == 0 && !p.nonblocking;
@@ -146,7 +155,7 @@ auto bypass_pair(int fd, Kernel&& kernel) {
   return on_pair(fd,
                  [&](PairEnd& p) -> ssize_t {
                    PairEnd::Bypass bypass(p, fd);
-                   auto n = kernel();
+                   auto n = outside(kernel);
                    return n < 0 ? -errno : n;
                  },
                  kernel);

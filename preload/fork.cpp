@@ -10,6 +10,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/files/epoll_set.h"
 #include "preload/files/tcp_socket.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/pipes.h"
@@ -59,6 +60,7 @@ shm::DomainId reserved_child() {
 }
 
 void before() {
+  Entrance entrance;
   control_lock.lock();
   create_pipe_channels();
   create_pair_channels();
@@ -76,6 +78,7 @@ void before() {
 }
 
 void in_parent() {
+  Entrance entrance;
   coordinator.drop_child();
   control_lock.unlock();
 }
@@ -123,6 +126,7 @@ bool in_vfork_child() { return process_id != 0 && pid_t(libc.syscall(SYS_getpid)
 void watch_forks() {
   process_id = getpid();
   pthread_atfork(before, in_parent, [] {
+    Entrance entrance;
     process_id = getpid();
     forks.fetch_add(1, std::memory_order_relaxed);  // one thread
     in_child();

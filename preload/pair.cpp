@@ -8,6 +8,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/pass_region.h"
 #include "preload/peers.h"
@@ -21,9 +22,8 @@ namespace sluice::preload {
 using namespace shm;
 
 bool Pair::reserve_private() {
-  void* p = mmap(nullptr, sizeof(Private), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) return false;
+  void* p = map_private(sizeof(Private));
+  if (p == nullptr) return false;
   private_ = static_cast<Private*>(p);
   sockets_ = private_->sockets;
   return true;
@@ -34,7 +34,7 @@ int Pair::create_out(Protect protect) {
   if (!reserve_private()) return -ENOMEM;
   int fd = create_region("sluice-pair", kPairBytes);
   if (fd < 0) return fd;
-  void* base = map_writable(fd, kPairBytes);
+  void* base = keyed(map_writable(fd, kPairBytes), kPairBytes);
   int error = base == nullptr ? -errno : 0;
   if (error == 0) {
     out_.base = static_cast<std::byte*>(base);
@@ -57,7 +57,7 @@ int Pair::create_out(Protect protect) {
 
 int Pair::attach_in(int region) {
   if (in_) return -EEXIST;
-  void* base = map_readable(region, kPairBytes);
+  void* base = keyed(map_readable(region, kPairBytes), kPairBytes, PROT_READ);
   if (base == nullptr) return -errno;
   in_.base = static_cast<std::byte*>(base);
   news_ = ReadyConsumer(in_.ready(), &out_.header().ready_head);
@@ -67,7 +67,7 @@ int Pair::attach_in(int region) {
 
 int Pair::adopt(int region) {
   if (!reserve_private()) return -ENOMEM;
-  void* base = map_writable(region, kPairBytes);
+  void* base = keyed(map_writable(region, kPairBytes), kPairBytes);
   if (base == nullptr) return -errno;
   out_.base = static_cast<std::byte*>(base);
   inherited = frozen = true;
@@ -77,7 +77,7 @@ int Pair::adopt(int region) {
 // ---- passing regions of the other side ----------------------------------------------------
 
 bool Pair::extend(uint32_t number, int region, int bell) {
-  void* base = map_readable(region, kPairBytes);
+  void* base = keyed(map_readable(region, kPairBytes), kPairBytes, PROT_READ);
   if (base == nullptr) return false;
   if (!extend(number, PairView{static_cast<std::byte*>(base)}, bell)) {
     munmap(base, kPairBytes);

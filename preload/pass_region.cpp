@@ -1,7 +1,7 @@
 #include "preload/pass_region.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <new>
@@ -10,6 +10,7 @@
 #include "preload/descriptor_table.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/pair.h"
 #include "preload/routes.h"
@@ -38,13 +39,14 @@ const Bell& bell_for_takers() {
   return pass_bell;
 }
 
+constexpr uint32_t kFirstPlaces = 64;
 // Before more memory is taken so many old places are looked at.
 constexpr uint32_t kLooks = 16;
 
 }  // namespace
 
 PassRegion* PassRegion::create(Pair& pair) {
-  void* memory = malloc(sizeof(PassRegion));
+  void* memory = map_private(sizeof(PassRegion));
   if (memory == nullptr) return nullptr;
   auto* p = new (memory) PassRegion(pair);
   RaisedLimit raised;
@@ -63,7 +65,7 @@ int PassRegion::make_known() {
   if (bell.ring < 0 || bell.hear < 0 || (own_peer && fds[2] < 0)) return -EBADF;
   int error = coordinator.open_passing(own, static_cast<bool>(pair_.in()), fds, own_peer ? 3 : 2, number_, region);
   if (error != 0) return error;
-  view_.base = static_cast<std::byte*>(map_writable(region, kPairBytes));
+  view_.base = static_cast<std::byte*>(keyed(map_writable(region, kPairBytes), kPairBytes));
   if (!view_) error = -errno;
   close_own(region);
   incarnation_ = coordinator.incarnation();
@@ -74,8 +76,8 @@ int PassRegion::make_known() {
 
 void PassRegion::finish() {
   if (view_) munmap(view_.base, kPairBytes);
-  free(places_);
-  free(this);
+  if (room_ > 0) munmap(places_, room_ * sizeof *places_);
+  munmap(this, sizeof *this);
 }
 
 bool PassRegion::is_usable() const {
@@ -132,9 +134,13 @@ PassRegion::Place* PassRegion::add(uint32_t size_log2) {
   uint32_t pages = (1u << size_log2) / kPageBytes;
   if (next_page_ + pages > kPairBytes / kPageBytes) return nullptr;
   if (count_ == room_) {
-    uint32_t room = room_ != 0 ? 2 * room_ : 16;
-    void* more = realloc(places_, room * sizeof *places_);
+    uint32_t room = room_ != 0 ? 2 * room_ : kFirstPlaces;
+    void* more = map_private(room * sizeof *places_);
     if (more == nullptr) return nullptr;
+    if (count_ > 0) {
+      memcpy(more, places_, count_ * sizeof *places_);
+      munmap(places_, room_ * sizeof *places_);
+    }
     places_ = static_cast<Place*>(more);
     room_ = room;
   }

@@ -10,6 +10,7 @@
 #include "preload/escape.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/materialize.h"
 #include "preload/pass_region.h"
@@ -91,6 +92,7 @@ bool provide(Leaving& l, Takers takers) {
 bool may_pass(const msghdr* m) {
   if (m == nullptr || m->msg_control == nullptr || m->msg_controllen == 0) return false;
   if (descriptors.high_water() == 0 && !any_pipes && !any_pairs) return false;
+  Entrance entrance;
   bool any = false;
   each_descriptor(m, [&](int& fd) {
     any |= is_socket_of_ours(fd);

@@ -5,6 +5,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/fork.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/pool.h"
 #include "preload/signals.h"
@@ -48,7 +49,7 @@ PipeEnd* create_end(int fd, bool writes, ino_t inode) {
 }
 
 ChannelMapping* map_channel(int fd) {
-  void* base = map_writable(fd, kChannelBytes);
+  void* base = keyed(map_writable(fd, kChannelBytes), kChannelBytes);
   ChannelMapping* m = base != nullptr ? mapping_pool.create() : nullptr;
   if (m == nullptr) return nullptr;
   m->channel = Channel(static_cast<std::byte*>(base));

@@ -3,10 +3,10 @@
 // just before another thread closed it does not meet a different one.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstddef>
 #include <new>
+
+#include "preload/keys.h"
 
 namespace sluice::preload {
 
@@ -40,8 +40,8 @@ class Pool {
     ++free_count_;
   }
   void refill() {
-    void* p = mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return;
+    void* p = map_private(kChunkBytes);
+    if (p == nullptr) return;
     T* objects = static_cast<T*>(p);
     for (std::size_t i = 0; i < kChunkBytes / sizeof(T); ++i) append(&objects[i]);
   }

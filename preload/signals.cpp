@@ -10,6 +10,7 @@
 
 #include "preload/deferral.h"
 #include "preload/fork.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/user_memory.h"
 
@@ -137,15 +138,18 @@ void act_by_default(int number, siginfo_t* info, bool fault) {
 }
 
 void on_signal(int number, siginfo_t* info, void* context) {
+  begin_handler();
   bool fault = is_fault(number, info);
-  if (fault && end_faulting_copy(context)) return;
+  if (fault && (end_faulting_copy(context) || allow_reading(info->si_code, context))) return;
   if (deferral.depth != 0 && !fault && defer(number, info, context)) return;
   int flags = installed[number].flags.load(std::memory_order_relaxed);  // set before the kernel knew
   void* handler = installed[number].handler.load(std::memory_order_relaxed);
   if (!is_handler(handler)) return act_by_default(number, info, fault);
-  ++signal_counts.any;
-  if ((flags & SA_RESTART) == 0) ++signal_counts.unrestarted;
-  leave_wait(context);
+  if (!fault) {  // a fault of another handler's, and no call is interrupted by it
+    ++signal_counts.any;
+    if ((flags & SA_RESTART) == 0) ++signal_counts.unrestarted;
+    leave_wait(context);
+  }
   if (info->si_code == SI_SIGIO) info->si_code = poll_code(uint32_t(info->si_band));
   if ((flags & SA_RESETHAND) != 0) reset_handler(number);
   // After a fault inside the shim (a bad buffer) the handler may jump out and never return: other

@@ -12,6 +12,7 @@
 
 #include "preload/descriptor_table.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/peers.h"
 #include "preload/signals.h"
@@ -117,6 +118,7 @@ pthread_key_t sleeper_key;
 pthread_once_t sleeper_once = PTHREAD_ONCE_INIT;
 
 void close_sleeper(void* p) {
+  Entrance entrance;
   Sleeper* s = static_cast<Sleeper*>(p);
   close_own(s->fd);
   s->fd = -1;

@@ -5,6 +5,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/fork.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/pool.h"
 #include "preload/restrictions.h"
@@ -67,7 +68,7 @@ PairEnd* create_end(int fd, ino_t inode, unsigned index) {
 }
 
 HandoffMapping* map_handoff(int fd) {
-  void* base = map_writable(fd, kHandoffBytes);
+  void* base = keyed(map_writable(fd, kHandoffBytes), kHandoffBytes);
   HandoffMapping* m = base != nullptr ? handoff_pool.create() : nullptr;
   if (m == nullptr) return nullptr;
   m->base = static_cast<std::byte*>(base);

@@ -263,6 +263,8 @@ enum Counter : uint32_t {
   kResets,           // connections ended because the peer broke an invariant
   kPipes,            // pipes whose bytes went through a channel
   kSocketPairs,      // socket pairs, likewise
+  kKeyed,            // now: processes whose shim has a protection key
+  kKeyInstructions,  // now: instructions in them that change rights to keys, and are not the shim's
   kFallbacks = 16,   // kFallbacks + Fallback: connects that went to the kernel, by reason
   kCounters = 48,
 };

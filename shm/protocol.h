@@ -192,5 +192,9 @@ inline constexpr uint32_t kOfferedBefore = 1;  // see kRegion
 inline constexpr uint64_t kTicketMark = 0x5d'65'63'69'75'6c'73'01;
 
 inline constexpr const char* kSocketName = "coordinator.sock";
+// In the coordinator's directory: programs that start while it is there protect the shim's memory by a key, as it says; preload/keys.h.
+inline constexpr const char* kKeysName = "protect-keys";
+inline constexpr const char* kKeys = "keys";
+inline constexpr const char* kKeysStrict = "keys-strict";
 
 }  // namespace sluice::shm

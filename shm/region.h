@@ -7,6 +7,8 @@
 namespace sluice::shm {
 
 enum class Protect { kNone, kRegions };
+// Whether a program protects its shim's memory from itself (preload/keys.h), and what it thinks of code that could undo that.
+enum class Keys { kNone, kKeys, kStrict };
 
 // A new memfd of `bytes`, CLOEXEC. Returns the descriptor or -errno.
 [[nodiscard]] int create_region(const char* name, std::size_t bytes);

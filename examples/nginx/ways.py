@@ -11,6 +11,7 @@ from processes import Unavailable, child_setup
 class Kernel:
     """As it is."""
     title = "kernel"
+    is_sluice = False
 
     def __init__(self, build, directory, coordinator_options=()):
         pass
@@ -38,6 +39,7 @@ class Kernel:
 
 class Sluice:
     """A coordinator of our own, and the shim."""
+    is_sluice = True
 
     def __init__(self, build, directory, coordinator_options=()):
         self._coordinator = Coordinator(build, directory,

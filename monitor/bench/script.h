@@ -16,7 +16,8 @@ constexpr Script kScripts[] = {
     {"ipc", "round trips, messages/s and bandwidth over TCP, AF_UNIX and pipes: kernel against Sluice"},
     {"connect", "connections/s, how long one takes and in which steps; a server with short connections"},
     {"apps", "servers and their load generators"},
-    {"all", "all of this, and a report"},
+    {"protect", "what protection costs: entrances into the library, messages and servers, with each kind of --protect"},
+    {"all", "all of the others but protect and dlibos, and a report"},
 };
 
 // Does not return if the script could be started; else the exit status.

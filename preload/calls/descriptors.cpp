@@ -159,7 +159,7 @@ int do_fcntl(int fd, int command, void* argument) {
     if (int error = prepare_for_signals(static_cast<TcpSocket&>(*f.get()), fd); error != 0) return error;
   PipeReference p(fd);
   if (p.with_channel() != nullptr && command == F_SETPIPE_SZ && p.get()->in_ring() > size_t(long(argument))) return -EBUSY;
-  int r = libc.fcntl(fd, command, argument);
+  int r = outside([&] { return libc.fcntl(fd, command, argument); });
   if (r < 0) return -errno;
   if (p.get() != nullptr) note_pipe_change(*p.get(), command, int(long(argument)), r);
   if (pair_at(fd) != nullptr && command == F_SETFL) note_pair_flags(fd, (long(argument) & O_NONBLOCK) != 0, (long(argument) & O_ASYNC) != 0);
@@ -170,6 +170,7 @@ int do_fcntl(int fd, int command, void* argument) {
 // Apart from the wrapper, which then keeps no frame for calls on other descriptors.
 [[gnu::noinline]] int fcntl_ours(int fd, int command, void* argument) {
   be_ready();
+  Entrance entrance;
   return finish(do_fcntl(fd, command, argument));
 }
 
@@ -253,27 +254,32 @@ int do_close_range(unsigned first, unsigned last, int flags) {
 }  // namespace
 
 void let_go_of(int fd) {
+  Entrance entrance;
   if (!in_vfork_child()) drop(fd);
 }
 
 INTERPOSE(int, close, (int fd)) {
   if (is_kernels(fd)) [[likely]] return libc.close(fd);
   be_ready();
+  Entrance entrance;
   return finish(close_one(fd));
 }
 
 INTERPOSE(int, dup, (int fd)) {
   be_ready();
+  Entrance entrance;
   return finish(share(fd, libc.dup(fd)));
 }
 
 INTERPOSE(int, dup2, (int from, int to)) {
   be_ready();
+  Entrance entrance;
   return finish(dup_onto(from, to, [&] { return libc.dup2(from, to); }));
 }
 
 INTERPOSE(int, dup3, (int from, int to, int flags)) {
   be_ready();
+  Entrance entrance;
   return finish(dup_onto(from, to, [&] { return libc.dup3(from, to, flags); }));
 }
 
@@ -284,6 +290,7 @@ INTERPOSE_VARIADIC(int, ioctl, (int fd, unsigned long request, void* argument)) 
   return on_socket(fd, [&](TcpSocket& s) { return do_ioctl(s, fd, request, argument); },
                    [&] {
                      int r = libc.ioctl(fd, request, argument);
+                     Entrance entrance;
                      if (r == 0 && pipe_at(fd) != nullptr) note_pipe_ioctl(fd, request, static_cast<int*>(argument));
                      if (r == 0 && pair_at(fd) != nullptr && request == FIONBIO) note_pair_flags(fd, *static_cast<int*>(argument) != 0, false);
                      if (r == 0 && pair_at(fd) != nullptr && request == FIOASYNC) leave_pair_to_kernel(fd);
@@ -313,6 +320,7 @@ INTERPOSE(int, __fxstat64, (int, int fd, struct stat64* out)) { return fstat64(f
 
 INTERPOSE(int, fstatat, (int directory, const char* path, struct stat* out, int flags)) {
   be_ready();
+  Entrance entrance;
   part_if_named(directory, path, flags);
   return libc.fstatat(directory, path, out, flags);
 }
@@ -323,17 +331,20 @@ INTERPOSE(int, fstatat64, (int directory, const char* path, struct stat64* out, 
 
 INTERPOSE(int, statx, (int directory, const char* path, int flags, unsigned mask, struct statx* out)) {
   be_ready();
+  Entrance entrance;
   part_if_named(directory, path, flags);
   return libc.statx(directory, path, flags, mask, out);
 }
 
 INTERPOSE(int, close_range, (unsigned first, unsigned last, int flags)) {
   be_ready();
+  Entrance entrance;
   return finish(do_close_range(first, last, flags));
 }
 
 INTERPOSE(void, closefrom, (int first)) {
   be_ready();
+  Entrance entrance;
   (void)do_close_range(first < 0 ? 0u : unsigned(first), ~0u, 0);
 }
 

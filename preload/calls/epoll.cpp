@@ -1,4 +1,5 @@
 // epoll(7).
+#include "preload/code_watch.h"
 #include "preload/coordinator_link.h"
 #include "preload/dispatch.h"
 
@@ -34,6 +35,7 @@ int control_ours(int epfd, int op, int fd, File& f, epoll_event* event) {
   cancellation_point();
   int n;
   {
+    Entrance entrance;
     FileReference f(epfd);
     EpollSet* set = set_of(f.get());
     if (set == nullptr) return kNowTheKernels;
@@ -52,6 +54,7 @@ template <class ToDeadline, class Kernel>
   if (plain->is_kernels()) {
     int n = kernel();
     if (n <= 0) return n;
+    Entrance entrance;
     if (int kept = plain->drop_wakers(events, n); kept != 0) return kept;
     // Something of ours was added meanwhile, and woke this thread.
   }
@@ -63,6 +66,8 @@ template <class ToDeadline, class Kernel>
 
 INTERPOSE(int, epoll_create1, (int flags)) {
   be_ready();
+  Entrance entrance;
+  look_at_libraries();
   int epfd = libc.epoll_create1(flags);
   if (epfd < 0 || !coordinator.enabled()) return epfd;
   Guard guard(control_lock);
@@ -78,6 +83,7 @@ INTERPOSE(int, epoll_create, (int size)) {
 
 INTERPOSE(int, epoll_ctl, (int epfd, int op, int fd, epoll_event* event)) {
   be_ready();
+  Entrance entrance;
   if (pipe_at(fd) != nullptr) (void)settle_polled(fd);
   if (pair_at(fd) != nullptr && op != EPOLL_CTL_DEL) note_pair_polled(fd, true);
   FileReference f(fd);

@@ -29,6 +29,7 @@ ssize_t write_pipe(int fd, const iovec* iov, int count, Kernel&& kernel) {
 int flags_of(int rwf) { return (rwf & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
 // A call that reads the kernel's pipe finds everything there.
 void settled(int fd) {
+  Entrance entrance;
   if (PipeReference p(fd); p.with_channel() != nullptr) (void)p.get()->settle(fd);
 }
 
@@ -123,7 +124,7 @@ INTERPOSE(ssize_t, pwritev2, (int fd, const iovec* iov, int count, off_t offset,
                        [&] {
                          return on_pipe(fd, true, [&](PipeEnd& p) -> ssize_t {
                            PipeEnd::Bypass bypass(p, fd);
-                           ssize_t n = libc.pwritev2(fd, iov, count, offset, flags);
+                           ssize_t n = outside([&] { return libc.pwritev2(fd, iov, count, offset, flags); });
                            return n < 0 ? -errno : n;
                          }, [&] { return bypass_pair(fd, [&] { return libc.pwritev2(fd, iov, count, offset, flags); }); });
                        });

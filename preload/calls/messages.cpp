@@ -113,6 +113,7 @@ ssize_t send_message(TcpSocket& s, const msghdr* from, int flags) {
 // MSG_FASTOPEN connects, in the kernel.
 void leave_for_fast_open(int fd, int flags) {
   if ((flags & MSG_FASTOPEN) == 0) return;
+  Entrance entrance;
   FileReference f(fd);
   if (f.get() == nullptr || f.get()->kind() != FileKind::kTcpSocket) return;
   auto& s = static_cast<TcpSocket&>(*f.get());
@@ -126,8 +127,9 @@ void leave_for_fast_open(int fd, int flags) {
 }
 
 ssize_t send_parcel(int channel, const msghdr* m, int flags) {
+  Entrance entrance;
   Parcel parcel(channel, m);
-  return parcel.error() != 0 ? finish(ssize_t{parcel.error()}) : libc.sendmsg(channel, parcel.message(), flags);
+  return parcel.error() != 0 ? finish(ssize_t{parcel.error()}) : outside([&] { return libc.sendmsg(channel, parcel.message(), flags); });
 }
 
 int send_parcels(int channel, mmsghdr* m, unsigned count, int flags) {
@@ -205,6 +207,7 @@ INTERPOSE(ssize_t, recvmsg, (int fd, msghdr* m, int flags)) {
   return on_connection(fd, [&](TcpSocket& s) { return receive_message(s, m, flags); },
                        [&] {
                          ssize_t n = receive_message_on_pair(fd, m, flags);
+                         Entrance entrance;
                          if (n >= 0) unpack_if_any(m);
                          return n;
                        });
@@ -226,6 +229,7 @@ INTERPOSE(int, recvmmsg, (int fd, mmsghdr* m, unsigned count, int flags, timespe
                        },
                        [&] {
                          int n = libc.recvmmsg(fd, m, count, flags, timeout);
+                         Entrance entrance;
                          for (int i = 0; i < n; ++i) unpack_if_any(&m[i].msg_hdr);
                          return n;
                        });

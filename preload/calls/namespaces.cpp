@@ -10,6 +10,7 @@ namespace sluice::preload {
 
 INTERPOSE(int, unshare, (int flags)) {
   be_ready();
+  Entrance entrance;
   if ((flags & CLONE_NEWNET) != 0 && !in_vfork_child()) before_namespace_change();
   return libc.unshare(flags);
 }
@@ -17,6 +18,7 @@ INTERPOSE(int, unshare, (int flags)) {
 // Without a kind any descriptor will do, that of a network namespace too.
 INTERPOSE(int, setns, (int fd, int kinds)) {
   be_ready();
+  Entrance entrance;
   if ((kinds == 0 || (kinds & CLONE_NEWNET) != 0) && !in_vfork_child()) before_namespace_change();
   return libc.setns(fd, kinds);
 }

@@ -8,6 +8,7 @@ namespace sluice::preload {
 INTERPOSE(int, pipe, (int ends[2])) {
   be_ready();
   int r = libc.pipe(ends);
+  Entrance entrance;
   if (r == 0) note_pipe(ends, 0);
   return r;
 }
@@ -15,6 +16,7 @@ INTERPOSE(int, pipe, (int ends[2])) {
 namespace {
 // A named pipe is the kernel's; that there is one can be seen in the status.
 int made_fifo(int r) {
+  Entrance entrance;
   if (r == 0) coordinator.count_fallback(shm::Fallback::kFifo);
   return r;
 }
@@ -33,6 +35,7 @@ INTERPOSE(int, mkfifoat, (int directory, const char* path, mode_t mode)) {
 INTERPOSE(int, pipe2, (int ends[2], int flags)) {
   be_ready();
   int r = libc.pipe2(ends, flags);
+  Entrance entrance;
   if (r == 0) note_pipe(ends, flags);
   return r;
 }

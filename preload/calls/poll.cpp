@@ -168,6 +168,7 @@ class PollCall {
 
 int poll_files(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask) {
   cancellation_point();
+  Entrance entrance;
   int n = PollCall(fds, count).run(deadline, mask);
   if (n == -EINTR) cancellation_point();
   return finish(n);
@@ -201,6 +202,7 @@ bool any_ours(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
 
 int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& deadline, const sigset_t* mask) {
   cancellation_point();
+  Entrance entrance;
   pollfd few[FD_SETSIZE];  // select is for signal handlers too, where memory is not to be had
   auto* fds = count <= FD_SETSIZE ? few : static_cast<pollfd*>(malloc(size_t(count) * sizeof(pollfd)));
   if (fds == nullptr) return -ENOMEM;
@@ -238,21 +240,25 @@ int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& dea
 
 // Pipes are polled in the kernel.
 bool settle_pipes(const pollfd* fds, nfds_t count) {
+  Entrance entrance;
   bool all = true;
   for (nfds_t i = 0; i < count; ++i)
     if (pipe_at(fds[i].fd) != nullptr && (fds[i].events & (POLLIN | POLLRDNORM)) != 0) all &= settle_polled(fds[i].fd);
   return all;
 }
 void note_pairs(const pollfd* fds, nfds_t count) {
+  Entrance entrance;
   for (nfds_t i = 0; i < count; ++i)
     if (pair_at(fds[i].fd) != nullptr && (fds[i].events & (POLLIN | POLLRDNORM)) != 0) note_pair_polled(fds[i].fd, false);
 }
 void note_pairs(int count, const fd_set* r) {
+  Entrance entrance;
   for (int fd = 0; fd < count && fd < int(pair_ends.high_water()); ++fd)
     if (has(r, fd) && pair_at(fd) != nullptr) note_pair_polled(fd, false);
 }
 // Some have bytes that could not be moved into the kernel's pipe: these are readable now.
 int poll_unsettled(pollfd* fds, nfds_t count) {
+  Entrance entrance;
   int n = poll_files(fds, count, Deadline::in_ms(0), nullptr);
   if (n < 0) return n;
   for (nfds_t i = 0; i < count; ++i) {
@@ -264,6 +270,7 @@ int poll_unsettled(pollfd* fds, nfds_t count) {
   return n;
 }
 void settle_pipes(int count, const fd_set* r) {
+  Entrance entrance;
   for (int fd = 0; fd < count && fd < int(pipe_ends.high_water()); ++fd)
     if (has(r, fd) && pipe_at(fd) != nullptr) (void)settle_polled(fd);
 }

@@ -18,6 +18,7 @@ namespace {
 // No memory but the stack: a vfork child's is its parent's, which would never get it back.
 template <class Exec>
 int depart(Exec&& exec) {
+  Entrance entrance;
   uint32_t room = Departure::room();
   auto* list = static_cast<Leaving*>(alloca(room * sizeof(Leaving)));
   Departure departure(list, room);
@@ -73,6 +74,7 @@ char* const* copy_arguments(const char* first, va_list list, char** to, bool has
 template <class Spawn>
 int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
   be_ready();
+  Entrance entrance;
   if (in_vfork_child()) return spawn(actions);
   PipeDeparture pipes;
   PairDeparture pairs;
@@ -95,8 +97,11 @@ int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
 // fork(3) of libc runs what watch_forks() has registered.
 INTERPOSE(pid_t, fork, (void)) {
   be_ready();
-  if (int error = reserve_before_fork(); error != 0) return finish(pid_t(error));
-  return libc.fork();
+  int error = [] {
+    Entrance entrance;
+    return reserve_before_fork();
+  }();
+  return error != 0 ? finish(pid_t(error)) : libc.fork();
 }
 
 INTERPOSE(int, execve, (const char* path, char* const* argv, char* const* envp)) { return execute(path, argv, envp); }

@@ -9,6 +9,7 @@ namespace sluice::preload {
 constinit bool restricted = false;
 
 void before_restriction() {
+  Entrance entrance;
   restricted = true;
   leave_all_pairs();
 }

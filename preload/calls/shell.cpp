@@ -10,6 +10,7 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/dispatch.h"
+#include "preload/pool.h"
 
 extern char** environ;
 
@@ -44,6 +45,7 @@ struct Command {
 };
 
 void enter_system() {
+  Entrance entrance;
   Guard guard(system_lock);
   if (in_system++ > 0) return;
   struct sigaction ignore {};
@@ -53,6 +55,7 @@ void enter_system() {
 }
 
 void leave_system() {
+  Entrance entrance;
   Guard guard(system_lock);
   if (--in_system > 0) return;
   sigaction(SIGINT, &interrupt_before, nullptr);
@@ -108,19 +111,22 @@ struct OpenCommand {
   FILE* stream;
   pid_t pid;
   OpenCommand* next;
+  void* pool_link;
 };
 OpenCommand* open_commands = nullptr;
 Mutex popen_lock;
+constinit Pool<OpenCommand> command_pool;  // under popen_lock
 
 // Takes the command behind `f` off the list. Its process, or 0.
 pid_t take_command(FILE* f) {
+  Entrance entrance;
   Guard guard(popen_lock);
   for (OpenCommand** at = &open_commands; *at != nullptr; at = &(*at)->next) {
     OpenCommand* c = *at;
     if (c->stream != f) continue;
     *at = c->next;
     pid_t pid = c->pid;
-    free(c);
+    command_pool.destroy(c);
     return pid;
   }
   return 0;
@@ -141,11 +147,11 @@ int spawn_on_pipe(pid_t* pid, const char* command, int end, int to) {
 
 // -errno, or 0 with `out`.
 int open_command(const char* command, bool reads, bool cloexec, FILE*& out) {
+  Entrance entrance;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
   int own = ends[reads ? 0 : 1], its = ends[reads ? 1 : 0], to = reads ? STDOUT_FILENO : STDIN_FILENO;
-  auto* c = static_cast<OpenCommand*>(malloc(sizeof(OpenCommand)));
-  FILE* f = c != nullptr ? fdopen(own, reads ? "r" : "w") : nullptr;
+  FILE* f = fdopen(own, reads ? "r" : "w");
   int error = f != nullptr ? 0 : ENOMEM;
   if (error == 0 && its == to) {  // it has the right number by chance, and must be kept by exec
     its = fcntl(to, F_DUPFD_CLOEXEC, 0);
@@ -154,12 +160,15 @@ int open_command(const char* command, bool reads, bool cloexec, FILE*& out) {
   }
   if (error == 0) {
     Guard guard(popen_lock);
-    error = spawn_on_pipe(&c->pid, command, its, to);
+    pid_t pid;
+    OpenCommand* c = command_pool.create();
+    error = c != nullptr ? spawn_on_pipe(&pid, command, its, to) : ENOMEM;
     if (error == 0) {
       if (!cloexec) fcntl(own, F_SETFD, 0);
-      c->stream = f;
-      c->next = open_commands;
+      *c = {f, pid, open_commands, nullptr};
       open_commands = c;
+    } else if (c != nullptr) {
+      command_pool.destroy(c);
     }
   }
   if (its >= 0) close(its);
@@ -167,7 +176,6 @@ int open_command(const char* command, bool reads, bool cloexec, FILE*& out) {
     out = f;
     return 0;
   }
-  free(c);
   if (f != nullptr) libc.fclose(f);
   else close(own);
   return -error;

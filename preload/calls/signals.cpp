@@ -7,6 +7,7 @@ namespace sluice::preload {
 
 namespace {
 sighandler_t install(int number, sighandler_t handler, int flags) {
+  Entrance entrance;
   struct sigaction action {}, old;
   action.sa_handler = handler;
   action.sa_flags = flags;
@@ -18,6 +19,7 @@ sighandler_t install(int number, sighandler_t handler, int flags) {
 
 INTERPOSE(int, sigaction, (int number, const struct sigaction* action, struct sigaction* old)) {
   be_ready();
+  Entrance entrance;
   return finish(set_signal_action(number, action, old));
 }
 
@@ -33,6 +35,7 @@ INTERPOSE(sighandler_t, __sysv_signal, (int number, sighandler_t handler)) {
 
 INTERPOSE(int, siginterrupt, (int number, int interrupt)) {
   be_ready();
+  Entrance entrance;
   struct sigaction action;
   int r = set_signal_action(number, nullptr, &action);
   if (r == 0) {

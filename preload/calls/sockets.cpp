@@ -1,4 +1,5 @@
 // socket(2) to setsockopt(2).
+#include "preload/code_watch.h"
 #include "preload/coordinator_link.h"
 #include "preload/dispatch.h"
 #include "preload/files/socket_options.h"
@@ -95,7 +96,7 @@ int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t leng
     if (peers.has_dead()) peers.drain();  // perhaps it does nothing else with us from here on
   }
   while (released-- > 0) s.release();
-  return libc.connect(fd, addr, length) == 0 ? 0 : -errno;
+  return outside([&] { return libc.connect(fd, addr, length); }) == 0 ? 0 : -errno;
 }
 
 // connect(2) with AF_UNSPEC.
@@ -262,6 +263,8 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
 
 INTERPOSE(int, socket, (int family, int type, int protocol)) {
   be_ready();
+  Entrance entrance;
+  look_at_libraries();
   if (!is_ours(family, type, protocol)) return libc.socket(family, type, protocol);
   bool changed = namespaces_changed.load(std::memory_order_acquire);
   return finish(changed ? create_after_change(family, type, protocol) : create(family, type));
@@ -270,6 +273,7 @@ INTERPOSE(int, socket, (int family, int type, int protocol)) {
 INTERPOSE(int, socketpair, (int family, int type, int protocol, int ends[2])) {
   be_ready();
   int r = libc.socketpair(family, type, protocol, ends);
+  Entrance entrance;
   if (r == 0) note_pair(ends, type);
   return r;
 }
@@ -340,6 +344,7 @@ INTERPOSE(int, shutdown, (int fd, int how)) {
                      return 0;
                    },
                    [&] {
+                     Entrance entrance;
                      if (pair_at(fd) != nullptr) leave_pair_to_kernel(fd, how != SHUT_WR, how != SHUT_RD);
                      return libc.shutdown(fd, how);
                    });
@@ -373,6 +378,7 @@ INTERPOSE(int, getsockopt, (int fd, int level, int name, void* value, socklen_t*
 INTERPOSE(int, setsockopt, (int fd, int level, int name, const void* value, socklen_t length)) {
   return on_socket(fd, [&](TcpSocket& s) { return set_option(s, fd, level, name, value, length); },
                    [&] {
+                     Entrance entrance;
                      if (pair_at(fd) != nullptr && !is_harmless_on_pair(level, name)) leave_pair_to_kernel(fd);
                      return libc.setsockopt(fd, level, name, value, length);
                    });

@@ -35,12 +35,14 @@ int splice_error(int pipe, const off64_t* pipe_offset, const off64_t* socket_off
 // written to comes after what went before.
 template <class Kernel>
 ssize_t between_pipes(int from, int to, Kernel&& kernel) {
-  if (pipe_at(from) != nullptr)
+  if (pipe_at(from) != nullptr) {
+    Entrance entrance;
     if (PipeReference p(from); p.with_channel() != nullptr) (void)p.get()->settle(from);
+  }
   return on_pipe(to, true,
                  [&](PipeEnd& p) -> ssize_t {
                    PipeEnd::Bypass bypass(p, to);
-                   ssize_t n = kernel();
+                   ssize_t n = outside(kernel);
                    return n < 0 ? -errno : n;
                  },
                  [&] { return bypass_pair(to, kernel); });

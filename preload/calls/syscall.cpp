@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -117,6 +118,9 @@ bool known(long number, const Arguments& x, long& result) {
                        m != nullptr ? m->set : nullptr);
       return true;
     }
+    case SYS_mmap: result = long(mmap(x.pointer<void>(0), x.size(1), x.fd(2), x.fd(3), x.fd(4), off_t(x.a[5]))); return true;
+    case SYS_mprotect: result = mprotect(x.pointer<void>(0), x.size(1), x.fd(2)); return true;
+    case SYS_pkey_mprotect: result = pkey_mprotect(x.pointer<void>(0), x.size(1), x.fd(2), x.fd(3)); return true;
     case SYS_rt_sigaction: result = signal_action(x.fd(0), x.pointer<KernelAction>(1), x.pointer<KernelAction>(2)); return true;
     case SYS_seccomp: return before_restriction(), false;
     case SYS_prctl: result = prctl(x.fd(0), x.a[1], x.a[2], x.a[3], x.a[4]); return true;

@@ -6,6 +6,7 @@ namespace sluice::preload {
 
 INTERPOSE(int, pthread_cancel, (pthread_t thread)) {
   be_ready();
+  Entrance entrance;
   return cancel_thread(thread);
 }
 

@@ -277,6 +277,7 @@ int EpollSet::collect(epoll_event* events, int max) {
     events[n].events = now;
     events[n].data = i.wanted.data;
     ++n;
+    if ((now & EPOLLIN) != 0 && i.file->kind() == FileKind::kTcpSocket) static_cast<TcpSocket*>(i.file)->prefetch_input();
     if ((i.wanted.events & EPOLLONESHOT) != 0) {
       i.disabled = true;
       if (i.in_kernel) ++listener_changes;

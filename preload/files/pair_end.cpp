@@ -14,6 +14,7 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/iov_cursor.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/signals.h"
 #include "preload/sleep.h"
@@ -48,7 +49,7 @@ ssize_t send_rest(int fd, const iovec* iov, int count, size_t done, int flags) {
   msghdr m{};
   m.msg_iov = rest;
   m.msg_iovlen = size_t(rest_of(rest, iov, count, done));
-  return libc.sendmsg(fd, &m, flags | MSG_NOSIGNAL);
+  return outside([&] { return libc.sendmsg(fd, &m, flags | MSG_NOSIGNAL); });
 }
 
 // ---- reading ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include "preload/coordinator_link.h"
 #include "preload/iov_cursor.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/signals.h"
 #include "preload/sleep.h"
@@ -36,7 +37,7 @@ int unread_in_kernel(int fd) {
 }
 
 ssize_t read_kernel(int fd, const iovec* iov, int count) {
-  ssize_t n = count == 1 ? libc.read(fd, iov->iov_base, iov->iov_len) : libc.readv(fd, iov, count);
+  ssize_t n = outside([&] { return count == 1 ? libc.read(fd, iov->iov_base, iov->iov_len) : libc.readv(fd, iov, count); });
   return n < 0 ? -errno : n;
 }
 
@@ -291,6 +292,7 @@ namespace {
 
 // The rest of a write goes to the kernel.
 ssize_t write_rest(int fd, const iovec* iov, int count, size_t done) {
+  Outside o;
   if (count == 1) return libc.write(fd, static_cast<const char*>(iov->iov_base) + done, iov->iov_len - done);
   auto* rest = static_cast<iovec*>(alloca(size_t(count) * sizeof(iovec)));
   return libc.writev(fd, rest, rest_of(rest, iov, count, done));

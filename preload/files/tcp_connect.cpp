@@ -11,6 +11,7 @@
 #include "preload/files/tcp_socket.h"
 #include "preload/iov_cursor.h"
 #include "preload/kernel.h"
+#include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/materialize.h"
 #include "preload/peers.h"
@@ -569,7 +570,7 @@ int connected_socket(const UnixName& to, int type, const Deadline& deadline) {
 
 bool send_all(int fd, const std::byte* bytes, uint64_t n, const Deadline& deadline) {
   for (uint64_t at = 0; at < n;) {
-    ssize_t k = libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL);
+    ssize_t k = outside([&] { return libc.send(fd, bytes + at, n - at, MSG_NOSIGNAL); });
     if (k > 0) at += uint64_t(k);
     else if (k < 0 && errno == EINTR) continue;
     else if (k == 0 || errno != EAGAIN || !wait_writable(fd, deadline)) return false;

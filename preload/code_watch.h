@@ -1,0 +1,28 @@
+// --protect=keys: instructions of the program's that could give it rights to the shim's memory (shm/key_instructions.h), found
+// where they become executable: at start-up, when memory is mapped or changed so, and in libraries that were loaded since. Each
+// is counted (`sluice status`); where they are says `sluice audit`. With keys-strict memory that has one does not become executable,
+// nor does memory that can be written as well, whose contents would not be known for long.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sluice::preload {
+
+// Looks at all code there is. With `strict`, what is not the C library's or the loader's own, which leave our key alone, ends
+// the program with a line that says where it is.
+void begin_code_watch(bool strict);
+
+// At most once for each library that is loaded later: to be called now and then, where it is not often. What is not allowed ends
+// the program, as the loader has its own ways to map and cannot be refused.
+void look_at_libraries();
+
+// So many are known in this process.
+uint32_t key_instructions();
+
+// Whether memory with these rights is of interest.
+bool is_watched(int access);
+// What is about to be, or has become, executable: 0, or -EACCES if it may not. The memory can be read.
+[[nodiscard]] int judge_code(const void* code, std::size_t bytes, int access);
+
+}  // namespace sluice::preload

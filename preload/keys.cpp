@@ -1,0 +1,118 @@
+#include "preload/keys.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#include <errno.h>
+#include <link.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#include "preload/libc.h"
+
+namespace sluice::preload {
+
+constinit KeyPage key_page{};
+
+namespace {
+
+constexpr uintptr_t kPage = 4096;
+
+uintptr_t page_of(uintptr_t a) { return a & ~(kPage - 1); }
+
+long set_key(void* p, size_t bytes, int access, int key) { return libc.syscall(SYS_pkey_mprotect, p, bytes, access, key); }
+
+// Where this library's variables are: what the loader may write to after it has relocated it.
+struct Statics {
+  uintptr_t begin = 0, end = 0;
+};
+
+int find_statics(dl_phdr_info* info, size_t, void* argument) {
+  auto& statics = *static_cast<Statics*>(argument);
+  uintptr_t relocated_end = 0;
+  Statics found;
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    uintptr_t begin = info->dlpi_addr + p.p_vaddr, end = begin + p.p_memsz;
+    if (p.p_type == PT_GNU_RELRO) relocated_end = page_of(end);  // as the loader rounds
+    if (p.p_type != PT_LOAD || (p.p_flags & PF_W) == 0) continue;
+    if (uintptr_t(&key_page) >= begin && uintptr_t(&key_page) < end) found = {page_of(begin), page_of(end + kPage - 1)};
+  }
+  if (found.begin == 0) return 0;
+  statics = {relocated_end > found.begin ? relocated_end : found.begin, found.end};
+  return 1;
+}
+
+bool guard_statics(const Statics& statics) {
+  if (set_key(reinterpret_cast<void*>(statics.begin), statics.end - statics.begin, PROT_READ | PROT_WRITE, key_page.key) != 0) return false;
+  return set_key(&key_page, sizeof key_page, PROT_READ, 0) == 0;
+}
+
+#if defined(__x86_64__)
+// XSAVE's component 9 is PKRU (Intel SDM, volume 1, 13.1). Signal frames have its standard format.
+constexpr unsigned kXsaveLeaf = 0xd, kPkruComponent = 9;
+constexpr size_t kPresentAt = 512;  // of the XSAVE area: which components are not in their initial state
+constexpr greg_t kWasWrite = 2;     // of a page fault's error code
+
+uint32_t pkru_offset() {
+  unsigned size, offset, c, d;
+  return __get_cpuid_count(kXsaveLeaf, kPkruComponent, &size, &offset, &c, &d) != 0 && size != 0 ? offset : 0;
+}
+
+// The compiler's start files have a flag among our variables that they write at the very end, after this.
+__attribute__((destructor)) void end_keys() {
+  if (key_page.both != 0) write_rights(read_rights() & ~key_page.both);
+}
+#endif
+
+}  // namespace
+
+#if defined(__x86_64__)
+int begin_keys() {
+  Statics statics;
+  uint32_t at = pkru_offset();
+  if (at == 0) return -ENOSYS;
+  if (dl_iterate_phdr(find_statics, &statics) == 0) return -ENOENT;
+  long key = libc.syscall(SYS_pkey_alloc, 0, 0);  // this thread has all rights to it, others none
+  if (key < 0) return -errno;
+  unsigned shift = 2 * unsigned(key);
+  key_page = {uint32_t{PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE} << shift, uint32_t{PKEY_DISABLE_WRITE} << shift, int(key), at};
+  if (guard_statics(statics)) {
+    write_rights((read_rights() & ~key_page.both) | key_page.shut);
+    return 0;
+  }
+  int error = errno;
+  (void)set_key(reinterpret_cast<void*>(statics.begin), statics.end - statics.begin, PROT_READ | PROT_WRITE, 0);
+  key_page = {};
+  libc.syscall(SYS_pkey_free, key);
+  return -error;
+}
+
+bool allow_reading(int code, void* context) {
+  auto& machine = static_cast<ucontext_t*>(context)->uc_mcontext;
+  if (key_page.both == 0 || code != SEGV_PKUERR || (machine.gregs[REG_ERR] & kWasWrite) != 0) return false;
+  auto* frame = reinterpret_cast<char*>(machine.fpregs);
+  auto* rights = reinterpret_cast<uint32_t*>(frame + key_page.pkru_at);
+  bool present = (*reinterpret_cast<uint64_t*>(frame + kPresentAt) >> kPkruComponent & 1) != 0;
+  if (!present || (*rights & (key_page.both ^ key_page.shut)) == 0) return false;
+  *rights = (*rights & ~key_page.both) | key_page.shut;
+  return true;
+}
+#else
+int begin_keys() { return -ENOSYS; }
+bool allow_reading(int, void*) { return false; }
+#endif
+
+void* keyed(void* p, size_t bytes, int access) {
+  if (p != nullptr && key_page.both != 0) (void)set_key(p, bytes, access, key_page.key);
+  return p;
+}
+
+void* map_private(size_t bytes) {
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p == MAP_FAILED ? nullptr : keyed(p, bytes);
+}
+
+}  // namespace sluice::preload

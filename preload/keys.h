@@ -1,0 +1,109 @@
+// Protection inside a process (--protect=keys, docs/security.md): the shim's memory has a protection key (pkeys(7))
+// that forbids writing everywhere but in the shim. What the program writes by mistake ends with SIGSEGV at
+// the mistake, and never in what other processes read. (Hodor, ATC'19, protects a library so.)
+//
+// Rights are a register of each thread's (PKRU): an entry into the shim opens, its end shuts again. Reading
+// is never forbidden: there is nothing in there that is not the program's own, and calls that are not the
+// shim's concern are passed on after one look, without a change of rights.
+//
+// A signal handler begins with the rights that the kernel gives it, none: ours first of all allow reading. So it
+// runs shut, wherever it has interrupted its thread, may leave by longjmp, and on return the kernel brings back the rights
+// of before.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sluice::preload {
+
+// Written once, at start-up, and then read-only memory without a key.
+struct alignas(4096) KeyPage {
+  uint32_t both;   // the two bits of PKRU that are our key's; 0: there is no key, and nothing is done
+  uint32_t shut;   // the one that forbids writing
+  int key;
+  uint32_t pkru_at;  // where a signal frame has PKRU, from the beginning of its floating-point state
+};
+extern KeyPage key_page;
+
+#if defined(__x86_64__)
+inline uint32_t read_rights() {
+  uint32_t rights, high;
+  __asm__ volatile("rdpkru" : "=a"(rights), "=d"(high) : "c"(0));
+  return rights;
+}
+// Nothing that is read or written before is read or written after it, and the other way round.
+inline void write_rights(uint32_t rights) { __asm__ volatile("wrpkru" : : "a"(rights), "c"(0), "d"(0) : "memory"); }
+#else
+inline uint32_t read_rights() { return 0; }
+inline void write_rights(uint32_t) {}
+#endif
+
+// While it lives this thread may write to the shim's memory. Nests. Nothing is to be called within it that runs code of the
+// program's or may not return: see Outside.
+class Entrance {
+ public:
+  [[gnu::always_inline]] Entrance() {
+    if (key_page.both == 0) [[likely]] return;
+    before_ = read_rights();
+    if ((before_ & key_page.both) != 0) write_rights(before_ & ~key_page.both);
+  }
+  [[gnu::always_inline]] ~Entrance() {
+    if (key_page.both != 0 && (before_ & key_page.both) != 0) [[unlikely]]
+      write_rights((before_ & ~key_page.both) | key_page.shut);
+  }
+  Entrance(const Entrance&) = delete;
+  Entrance& operator=(const Entrance&) = delete;
+
+ private:
+  uint32_t before_ = 0;
+};
+
+// While it lives this thread is as outside: around a call of libc that is the program's, which may end the thread or wait.
+class Outside {
+ public:
+  [[gnu::always_inline]] Outside() {
+    if (key_page.both == 0) [[likely]] return;
+    before_ = read_rights();
+    if ((before_ & key_page.both) != key_page.shut) write_rights((before_ & ~key_page.both) | key_page.shut);
+  }
+  [[gnu::always_inline]] ~Outside() {
+    if (key_page.both != 0 && (before_ & key_page.both) == 0) [[unlikely]] write_rights(before_);
+  }
+  Outside(const Outside&) = delete;
+  Outside& operator=(const Outside&) = delete;
+
+ private:
+  uint32_t before_ = 0;
+};
+
+template <class F>
+[[gnu::always_inline]] inline auto outside(F&& f) {
+  Outside o;
+  return f();
+}
+
+// In a signal handler, before anything of the shim's is read: the kernel has taken all rights away.
+inline void begin_handler() {
+  if (__builtin_expect(key_page.both == 0, true)) return;
+  uint32_t rights = read_rights();
+  if ((rights & key_page.both) != key_page.shut) write_rights((rights & ~key_page.both) | key_page.shut);
+}
+
+// From now on the shim's memory has a key: its statics, and what is mapped from here on. This thread is outside.
+// 0 or -errno: there are no keys. Before the process has threads.
+[[nodiscard]] int begin_keys();
+
+// Memory of the shim's gets the key, if there is one; `access` as for mmap(2). Takes null through. Without memory for it
+// the mapping stays as it is.
+void* keyed(void* p, std::size_t bytes, int access = PROT_READ | PROT_WRITE);
+// Anonymous private memory of the shim's, which costs nothing until it is touched. Null when there is none.
+[[nodiscard]] void* map_private(std::size_t bytes);
+
+// In the handler of a SIGSEGV with this si_code: whether its thread had no rights at all to our memory, as threads have
+// that are older than the key and handlers that we do not know of, and only wanted to read. Then it may, and the instruction
+// is to be repeated.
+[[nodiscard]] bool allow_reading(int code, void* context);
+
+}  // namespace sluice::preload
