@@ -64,8 +64,11 @@ void find_stray(int memory, const Mapping& m, std::set<StrayInstruction>& stray)
 // The library that has the key: variables with it follow its code.
 std::set<std::string> keyed_files(const std::vector<Mapping>& mappings) {
   std::set<std::string> files;
+  int key = 0;  // its; the program may have others
   for (const Mapping& m : mappings)
-    if (m.key != 0 && !m.name.empty() && m.name[0] == '/' && !is_region(m)) files.insert(m.name);
+    if (is_region(m) && m.key != 0) key = m.key;
+  for (const Mapping& m : mappings)
+    if (m.key != 0 && m.key == key && !m.name.empty() && m.name[0] == '/' && !is_region(m)) files.insert(m.name);
   return files;
 }
 

@@ -56,7 +56,7 @@ pid_t kernel_id(pthread_t thread) {
 int cancel_thread(pthread_t thread) {
   bool concerned = descriptors.high_water() != 0;
   pid_t id = concerned ? kernel_id(thread) : 0;  // now: a detached thread may be gone afterwards
-  int error = libc.pthread_cancel(thread);
+  int error = outside([&] { return libc.pthread_cancel(thread); });  // which ends this one, perhaps, at once
   if (error != 0 || id <= 0) return error;
   if (pthread_equal(thread, pthread_self())) {
     cancel_requested = true;

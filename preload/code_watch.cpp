@@ -2,17 +2,23 @@
 
 #include <errno.h>
 #include <link.h>
-#include <stdio.h>
-#include <sys/auxv.h>
-#include <sys/mman.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "preload/coordinator_link.h"
+#include "preload/deferral.h"
+#include "preload/files/epoll_set.h"
+#include "preload/fork.h"
 #include "preload/kernel.h"
 #include "preload/keys.h"
 #include "preload/libc.h"
+#include "preload/user_memory.h"
 #include "shm/key_instructions.h"
+
+extern "C" void* __tls_get_addr(void*);  // the loader's
 
 namespace sluice::preload {
 
@@ -21,14 +27,25 @@ namespace {
 constexpr int kNotExecutable = 126;  // as sh(1) says it
 
 constinit bool strict = false;
-constinit std::atomic<unsigned long long> libraries_loaded{0};  // dl_iterate_phdr(3), dlpi_adds; when they were looked at
+constinit std::atomic<bool> libraries_came{false};
 constinit std::atomic<uint32_t> in_libraries{0}, in_mapped{0};
 
+// Piece by piece through a buffer: what cannot be read, or ends before its mapping does, has none.
 uint32_t found_in(const void* code, size_t bytes, const void*& first) {
+  constexpr size_t kPiece = 4096, kOverlap = shm::kKeyInstructionBytes - 1;
+  uint8_t piece[kPiece + kOverlap];
   uint32_t n = 0;
-  shm::find_key_instructions(static_cast<const uint8_t*>(code), bytes, [&](size_t i, shm::KeyInstruction) {
-    if (n++ == 0) first = static_cast<const char*>(code) + i;
-  });
+  for (size_t at = 0; at < bytes; at += kPiece) {
+    const char* from = static_cast<const char*>(code) + at;
+    size_t here = bytes - at < sizeof piece ? bytes - at : sizeof piece;
+    if (copy_user(piece, from, here) != 0) {  // the next page may be the one that cannot be read
+      here = here < kPiece ? here : kPiece;
+      if (copy_user(piece, from, here) != 0) continue;
+    }
+    shm::find_key_instructions(piece, here, [&](size_t i, shm::KeyInstruction) {
+      if (n++ == 0) first = from + i;
+    });
+  }
   return n;
 }
 
@@ -52,49 +69,83 @@ bool contains(const dl_phdr_info& info, const void* address) {
 
 // pkey_set(3) does what the program asks of it, and the loader's XRSTOR brings back registers that it has saved itself.
 bool is_trusted(const dl_phdr_info& info) {
-  return contains(info, reinterpret_cast<const void*>(libc.syscall)) || info.dlpi_addr == getauxval(AT_BASE);
+  return contains(info, reinterpret_cast<const void*>(libc.syscall)) || contains(info, reinterpret_cast<const void*>(&__tls_get_addr));
 }
 
-struct Look {
-  unsigned long long since;  // dlpi_adds when they were looked at last
-  unsigned long long loaded = 0;
-  uint32_t found = 0;
+// Code of the libraries that there are: noted under the loader's lock, and looked at without.
+struct Code {
+  const char* begin;
+  size_t bytes;
+  const char* base;
+  bool trusted;
+  char name[160];
+};
+struct List {
+  Code* code;
+  size_t room;
+  size_t count = 0;
 };
 
-int look_at(dl_phdr_info* info, size_t, void* argument) {
-  auto& look = *static_cast<Look*>(argument);
-  look.loaded = info->dlpi_adds;
-  if (look.since == look.loaded) return 1;
+int note_code(dl_phdr_info* info, size_t, void* argument) {
+  auto& list = *static_cast<List*>(argument);
   if (contains(*info, &key_page)) return 0;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
-    if (p.p_type != PT_LOAD || (p.p_flags & (PF_X | PF_R)) != (PF_X | PF_R)) continue;
-    const void* first = nullptr;
-    const char* code = reinterpret_cast<const char*>(info->dlpi_addr + p.p_vaddr);
-    uint32_t found = found_in(code, p.p_memsz, first);
-    look.found += found;
-    if (found == 0 || !strict || is_trusted(*info)) continue;
-    say("sluice: %s+%#zx: an instruction that changes rights to protection keys; not run with --protect=keys-strict\n",
-        info->dlpi_name[0] != 0 ? info->dlpi_name : "the program", size_t(static_cast<const char*>(first) - reinterpret_cast<const char*>(info->dlpi_addr)));
-    _exit(kNotExecutable);
+    if (p.p_type != PT_LOAD || (p.p_flags & PF_X) == 0) continue;
+    auto* base = reinterpret_cast<const char*>(info->dlpi_addr);
+    if (list.count < list.room) {
+      Code& c = list.code[list.count];
+      c = {base + p.p_vaddr, p.p_memsz, base, is_trusted(*info), {}};
+      snprintf(c.name, sizeof c.name, "%s", info->dlpi_name[0] != 0 ? info->dlpi_name : "the program");
+    }
+    ++list.count;
   }
   return 0;
+}
+
+uint32_t look_at(const List& list) {
+  uint32_t all = 0;
+  for (size_t i = 0; i < list.count && i < list.room; ++i) {
+    const Code& c = list.code[i];
+    const void* first = nullptr;
+    uint32_t found = found_in(c.begin, c.bytes, first);
+    all += found;
+    if (found == 0 || !strict || c.trusted) continue;
+    say("sluice: %s+%#zx: an instruction that changes rights to protection keys; not run with --protect=keys-strict\n", c.name,
+        size_t(static_cast<const char*>(first) - c.base));
+    _exit(kNotExecutable);
+  }
+  return all;
+}
+
+void look_at_all() {
+  constexpr size_t kRoom = 4096;  // libraries; what is beyond is not looked at
+  size_t bytes = kRoom * sizeof(Code);
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return;
+  List list{static_cast<Code*>(p), kRoom};
+  dl_iterate_phdr(note_code, &list);
+  uint32_t found = look_at(list);
+  munmap(p, bytes);
+  coordinator.count(shm::kKeyInstructions, int64_t{found} - int64_t{in_libraries.exchange(found, std::memory_order_relaxed)});  // statistics
 }
 
 }  // namespace
 
 void begin_code_watch(bool is_strict) {
   strict = is_strict;
-  look_at_libraries();
+  look_at_all();
 }
 
+void note_library() {
+  if (key_page.both != 0) libraries_came.store(true, std::memory_order_release);
+}
+
+// Not where the loader's lock may be held for ever: in a handler, and in a child of a process with threads.
 void look_at_libraries() {
-  if (key_page.both == 0) return;
-  Look look{libraries_loaded.load(std::memory_order_relaxed)};  // a number of its own
-  dl_iterate_phdr(look_at, &look);
-  if (look.since == look.loaded) return;
-  coordinator.count(shm::kKeyInstructions, int64_t{look.found} - int64_t{in_libraries.exchange(look.found, std::memory_order_relaxed)});  // statistics
-  libraries_loaded.store(look.loaded, std::memory_order_relaxed);  // likewise
+  if (!libraries_came.load(std::memory_order_relaxed)) return;  // a hint
+  bool is_safe = deferral.depth == 0 && !in_vfork_child() && (__libc_single_threaded || forks.load(std::memory_order_relaxed) == 0);
+  if (is_safe && libraries_came.exchange(false, std::memory_order_acq_rel)) look_at_all();
 }
 
 uint32_t key_instructions() {
@@ -103,13 +154,13 @@ uint32_t key_instructions() {
 
 bool is_watched(int access) { return key_page.both != 0 && (access & PROT_EXEC) != 0; }
 
-int judge_code(const void* code, size_t bytes, int access) {
+int judge_code(const void* code, std::size_t bytes, int access) {
   const void* first = nullptr;
-  bool changes = (access & PROT_WRITE) != 0;
   uint32_t found = found_in(code, bytes, first);
   in_mapped.fetch_add(found, std::memory_order_relaxed);  // a statistic
   coordinator.count(shm::kKeyInstructions, found);
-  return strict && (found > 0 || changes) ? -EACCES : 0;
+  bool is_known = (access & PROT_READ) != 0 && (access & PROT_WRITE) == 0;
+  return strict && (found > 0 || !is_known) ? -EACCES : 0;
 }
 
 }  // namespace sluice::preload

@@ -1,7 +1,7 @@
 // --protect=keys: instructions of the program's that could give it rights to the shim's memory (shm/key_instructions.h), found
 // where they become executable: at start-up, when memory is mapped or changed so, and in libraries that were loaded since. Each
 // is counted (`sluice status`); where they are says `sluice audit`. With keys-strict memory that has one does not become executable,
-// nor does memory that can be written as well, whose contents would not be known for long.
+// nor does memory that can be written as well, whose contents would not be known for long, or cannot be read.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,12 @@ namespace sluice::preload {
 // the program with a line that says where it is.
 void begin_code_watch(bool strict);
 
-// At most once for each library that is loaded later: to be called now and then, where it is not often. What is not allowed ends
-// the program, as the loader has its own ways to map and cannot be refused.
+// A library is about to be loaded. Where it is too late to refuse it: the loader has its own ways to map.
+void note_library();
+// If one was: to be called now and then, where it is not often, and outside of locks. What is not allowed ends the program.
 void look_at_libraries();
 
-// So many are known in this process.
+// So many were found in this process; each time that memory with one becomes executable anew counts.
 uint32_t key_instructions();
 
 // Whether memory with these rights is of interest.

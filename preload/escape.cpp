@@ -257,7 +257,7 @@ bool Carrier::start(Leaving* list, uint32_t count) {
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &l.mask);
     pid_t between = clone(launch, stack + sizeof stack, CLONE_VM | CLONE_VFORK, &l);
-    while (between > 0 && waitpid(between, nullptr, __WALL) < 0 && errno == EINTR) {
+    while (between > 0 && kernel::waitpid(between, __WALL) < 0 && errno == EINTR) {
     }
     sigprocmask(SIG_SETMASK, &l.mask, nullptr);
     kernel::close(l.go);

@@ -21,6 +21,9 @@ inline ssize_t writev(int fd, const iovec* iov, int count) { return libc.syscall
 inline ssize_t readv(int fd, const iovec* iov, int count) { return libc.syscall(SYS_readv, fd, iov, count); }
 inline ssize_t preadv(int fd, const iovec* iov, int count, off_t at) { return libc.syscall(SYS_preadv, fd, iov, count, at, 0L); }
 inline ssize_t write(int fd, const void* buf, size_t n) { return libc.syscall(SYS_write, fd, buf, n); }
+inline ssize_t pread(int fd, void* buf, size_t n, off_t at) { return libc.syscall(SYS_pread64, fd, buf, n, at); }
+inline int open(const char* path, int flags) { return int(libc.syscall(SYS_openat, AT_FDCWD, path, flags, 0)); }
+inline pid_t waitpid(pid_t pid, int options) { return pid_t(libc.syscall(SYS_wait4, pid, nullptr, options, nullptr)); }
 inline ssize_t splice(int from, int to, size_t n, unsigned flags) {
   return libc.syscall(SYS_splice, from, nullptr, to, nullptr, n, flags);
 }

@@ -7,6 +7,7 @@
 #include <link.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 
@@ -61,19 +62,35 @@ uint32_t pkru_offset() {
   return __get_cpuid_count(kXsaveLeaf, kPkruComponent, &size, &offset, &c, &d) != 0 && size != 0 ? offset : 0;
 }
 
-// The compiler's start files have a flag among our variables that they write at the very end, after this.
+// The compiler's start files have a flag among our variables that they write after this, and before sluice_end().
 __attribute__((destructor)) void end_keys() {
   if (key_page.both != 0) write_rights(read_rights() & ~key_page.both);
 }
 #endif
 
+// Other threads have no rights to a key that comes after them, and may have forbidden the signal that would help them.
+bool has_threads() {
+  struct stat st;  // proc(5): a directory has two links, and one for each directory in it
+  return stat("/proc/self/task", &st) == 0 && st.st_nlink > 3;
+}
+
 }  // namespace
+
+#if defined(__x86_64__)
+// The library's last function (-Wl,-fini): destructors of others come after it.
+extern "C" __attribute__((visibility("hidden"), used)) void sluice_end() {
+  if (key_page.both != 0) write_rights((read_rights() & ~key_page.both) | key_page.shut);
+}
+#else
+extern "C" __attribute__((visibility("hidden"), used)) void sluice_end() {}
+#endif
 
 #if defined(__x86_64__)
 int begin_keys() {
   Statics statics;
   uint32_t at = pkru_offset();
   if (at == 0) return -ENOSYS;
+  if (has_threads()) return -EBUSY;
   if (dl_iterate_phdr(find_statics, &statics) == 0) return -ENOENT;
   long key = libc.syscall(SYS_pkey_alloc, 0, 0);  // this thread has all rights to it, others none
   if (key < 0) return -errno;

@@ -92,7 +92,7 @@ inline void begin_handler() {
 }
 
 // From now on the shim's memory has a key: its statics, and what is mapped from here on. This thread is outside.
-// 0 or -errno: there are no keys. Before the process has threads.
+// 0 or -errno: there are no keys, or other threads already (EBUSY). Faults are to be caught before (signals.h).
 [[nodiscard]] int begin_keys();
 
 // Memory of the shim's gets the key, if there is one; `access` as for mmap(2). Takes null through. Without memory for it
@@ -101,9 +101,8 @@ void* keyed(void* p, std::size_t bytes, int access = PROT_READ | PROT_WRITE);
 // Anonymous private memory of the shim's, which costs nothing until it is touched. Null when there is none.
 [[nodiscard]] void* map_private(std::size_t bytes);
 
-// In the handler of a SIGSEGV with this si_code: whether its thread had no rights at all to our memory, as threads have
-// that are older than the key and handlers that we do not know of, and only wanted to read. Then it may, and the instruction
-// is to be repeated.
+// In the handler of a SIGSEGV with this si_code: whether its thread had no rights at all to our memory, as handlers
+// have that we do not know of, and only wanted to read. Then it may, and the instruction is to be repeated.
 [[nodiscard]] bool allow_reading(int code, void* context);
 
 }  // namespace sluice::preload

@@ -1,6 +1,7 @@
 // The originals of everything in symbols.def, found with dlsym(RTLD_NEXT).
 #pragma once
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>

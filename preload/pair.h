@@ -145,6 +145,22 @@ class Pair {
     uint32_t s = in_ ? in_.header().sleeping.load(std::memory_order_relaxed) : 0;  // a hint
     return (s & 1) != 0 ? s : 0;
   }
+  // Of a thread that looks for connections at a listener without sleeping.
+  void begin_look(uint32_t listener) {
+    shm::PairHeader& h = out_.header();
+    h.looking_at.store(listener, std::memory_order_relaxed);                                             // a hint, all of it
+    h.looking.store((h.looking.load(std::memory_order_relaxed) | 1) + 2, std::memory_order_relaxed);
+  }
+  void end_look() {
+    shm::PairHeader& h = out_.header();
+    h.looking.store((h.looking.load(std::memory_order_relaxed) + 1) & ~1u, std::memory_order_relaxed);  // likewise
+  }
+  // Which look at this listener the peer takes; 0: none.
+  uint32_t peer_look(uint32_t listener) const {
+    if (!in_) return 0;
+    uint32_t look = in_.header().looking.load(std::memory_order_relaxed), at = in_.header().looking_at.load(std::memory_order_relaxed);  // hints
+    return (look & 1) != 0 && (at == listener || at == shm::kEveryListener) ? look : 0;
+  }
   bool takes_connections() const {
     return !gone && !frozen && !inherited && !is_peer_frozen();
   }

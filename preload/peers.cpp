@@ -158,7 +158,7 @@ void Peers::peer_region(ReceivedPacket& r) {
   if (r.fd_count < 2) return packet.reserved == 0 ? lose(packet.domain, packet.value) : void();  // no descriptors left here
   int error = 0;
   PairHeader header;
-  if (pread(r.fds[0], &header, sizeof header, 0) != sizeof header) return;
+  if (kernel::pread(r.fds[0], &header, sizeof header, 0) != sizeof header) return;
   if (packet.reserved != 0) return extend_pairs(r, header.reader);
   peer_region_of_others(r, header.reader);
   if (header.reader != coordinator.self()) return;
@@ -413,6 +413,21 @@ bool Peers::has_inherited_few() const {
 
 // Of a reader that enters and a sweep that begins at once, at least one sees the other: the
 // reader then waits for the sweep to end, which holds control_lock.
+void Peers::begin_look(uint32_t listener) {
+  enter();
+  note_cpu();
+  if (listener == 0 || count() > kMostTold) return;
+  for (uint32_t i = 0; i < count(); ++i)
+    if (pairs_[i]->takes_connections()) pairs_[i]->begin_look(listener);
+}
+
+void Peers::end_look(uint32_t listener) {
+  if (listener != 0 && count() <= kMostTold)
+    for (uint32_t i = 0; i < count(); ++i)
+      if (pairs_[i]->takes_connections()) pairs_[i]->end_look();
+  leave();
+}
+
 void Peers::enter() {
   readers_.fetch_add(1, std::memory_order_acq_rel);
   sleep_wake_fence();
@@ -469,7 +484,7 @@ Pair* Peers::find_passing(uint32_t number) {
 
 Pair* Peers::adopt(const ReceivedPacket& r) {
   PairHeader h;
-  if (r.fd_count < 3 || pread(r.fds[0], &h, sizeof h, 0) != sizeof h) return nullptr;
+  if (r.fd_count < 3 || kernel::pread(r.fds[0], &h, sizeof h, 0) != sizeof h) return nullptr;
   int error = 0;
   Pair* p = create(h.writer, h.reader, h.generation, error);
   if (p == nullptr) return nullptr;

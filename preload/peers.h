@@ -54,6 +54,10 @@ class Peers {
   uint32_t a_remote_cpu() const;
   void note_cpu();
 
+  // Around a wait awake in which a thread would accept a connection at `listener` (kEveryListener, 0: at none) at once.
+  void begin_look(uint32_t listener);
+  void end_look(uint32_t listener);
+
   // A thread that reads pairs without control_lock says so, so that none is unmapped.
   void enter();
   void leave() { readers_.fetch_sub(1, std::memory_order_acq_rel); }
@@ -127,6 +131,7 @@ class Peers {
   // Sleeps since this process was forked, up to where it asks for a bell of its own; who has few ends soon.
   uint32_t sleeps_ = 0;
   static constexpr uint32_t kSleepsBeforeBell = 8;
+  static constexpr uint32_t kMostTold = 32;  // more to tell of each look would cost more than it saves
   uint32_t additions_ = 0;
   bool has_inherited_ = false;
   void give_up_unmet();

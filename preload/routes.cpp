@@ -6,6 +6,8 @@
 #include "preload/coordinator_link.h"
 #include "preload/files/tcp_socket.h"
 #include "preload/peers.h"
+#include "preload/sleep.h"
+#include "shm/wake.h"
 
 namespace sluice::preload {
 
@@ -121,7 +123,7 @@ Route* ask(const SocketName& to, DomainId avoid, uint32_t avoid_listener, uint32
   // A grant counts from when the acceptor can take it back: once its region is here.
   bool revocable = static_cast<bool>(pair->in());
   uint32_t choices = uint32_t(m.words[1] >> 32);
-  r = {to, pair, listener, uint32_t(m.words[1]), begun, pair->peer_listener_epoch(), policy, choices, 0,
+  r = {to, pair, listener, uint32_t(m.words[1]), begun, pair->peer_listener_epoch(), policy, choices, 0, 0,
        revocable && choices != 0 && choices <= kMostChoices};
   return &r;
 }
@@ -140,9 +142,45 @@ bool has_room(Route& r) {
   return r.begun <= r.backlog;
 }
 
-// One that sleeps and was not given a connection yet, else one that sleeps, else the next in turn: as the
-// coordinator chooses, which sees more of them and asks the same. Null: their backlogs are full.
-Route* choose(const Choices& c) {
+// One that looks for connections, awake, and was not given one in this look.
+Route* find_looking(const Choices& c) {
+  for (uint32_t i = 0; i < c.known; ++i) {
+    Route& r = *c.routes[i];
+    uint32_t look = r.pair->peer_look(r.listener);
+    if (look == 0 || look == r.looked || !has_room(r)) continue;
+    r.looked = look;
+    return &r;
+  }
+  return nullptr;
+}
+
+bool is_awake_elsewhere(const Choices& c) {
+  uint32_t here = current_cpu();
+  for (uint32_t i = 0; i < c.known; ++i)
+    if (c.routes[i]->pair->peer_sleep() == 0 && c.routes[i]->pair->peer_cpu() != here) return true;
+  return false;
+}
+
+// One that looks. If there is none, but one that is awake: it may be about to, having just been done with our last connection,
+// and to wait so long costs whoever has nothing else to do less than to wake one up. How often that came true decides whether it is tried.
+Route* find_or_await_looking(const Choices& c, bool may_wait) {
+  static int experience = 8;  // 0..16
+  static uint32_t skipped = 0;
+  constexpr uint64_t kPatienceNs = 2'000;
+  Route* r = find_looking(c);
+  if (r != nullptr || !may_wait || !is_awake_elsewhere(c) || (experience == 0 && ++skipped % 16 != 0)) return r;
+  for (uint64_t end = now_ns() + kPatienceNs; r == nullptr && now_ns() < end;) {
+    for (int i = 0; i < 8; ++i) cpu_relax();
+    r = find_looking(c);
+  }
+  experience = r != nullptr ? experience + (experience < 15 ? 2 : 0) : experience - (experience > 0 ? 1 : 0);
+  return r;
+}
+
+// One that looks for connections; else one that sleeps and was not given a connection yet, else one that sleeps, else the next in turn:
+// as the coordinator chooses, which sees more of them and asks the same. Null: their backlogs are full.
+Route* choose(const Choices& c, bool may_wait) {
+  if (Route* r = may_wait ? find_or_await_looking(c, may_wait) : nullptr) return r;
   Route* assigned = nullptr;
   Route* next = nullptr;
   uint32_t start = turn++;
@@ -162,14 +200,14 @@ Route* choose(const Choices& c) {
 
 }  // namespace
 
-Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener, Fallback& why, bool& denied) {
+Route* find_route(const SocketName& to, DomainId avoid, uint32_t avoid_listener, bool may_wait, Fallback& why, bool& denied) {
   denied = false;
   if (avoid != kNobody) return ask(to, avoid, avoid_listener, 0, why, denied);
   Choices known = choices_for(to);
   if (known.all == 1) return known.routes[0];
   if (known.all == 0) return ask(to, kNobody, 0, 0, why, denied);
   if (known.known < known.all) return ask(to, kNobody, 0, 1 + turn++ % known.all, why, denied);
-  if (Route* r = choose(known)) return r;
+  if (Route* r = choose(known, may_wait)) return r;
   why = Fallback::kBacklogFull;
   return nullptr;
 }

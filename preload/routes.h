@@ -22,6 +22,7 @@ struct Route {
   uint32_t policy;    // in force when asked: Directory::policy
   uint32_t choices;   // routes to `to` that there are, this one included
   uint32_t assigned;  // the sleep of the acceptor's in which it was last chosen
+  uint32_t looked;    // likewise, the look
   bool granted;
 
   // There is one acceptor only.
@@ -29,8 +30,9 @@ struct Route {
 };
 
 // A route to `to`, from memory or from the coordinator; `avoid`: a domain that sent a
-// connection away, with the listener it was for. Null with `why` set: take the kernel; or nothing, if `denied` is.
-Route* find_route(const shm::SocketName& to, shm::DomainId avoid, uint32_t avoid_listener, shm::Fallback& why, bool& denied);
+// connection away, with the listener it was for; `may_wait`: the caller has nothing else to do. Null with `why` set: take the kernel; or nothing, if `denied` is.
+Route* find_route(const shm::SocketName& to, shm::DomainId avoid, uint32_t avoid_listener, bool may_wait,
+                  shm::Fallback& why, bool& denied);
 // The policy in force, 0: none. Only after the coordinator was there.
 uint32_t policy_now();
 

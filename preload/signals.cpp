@@ -140,7 +140,7 @@ void act_by_default(int number, siginfo_t* info, bool fault) {
 void on_signal(int number, siginfo_t* info, void* context) {
   begin_handler();
   bool fault = is_fault(number, info);
-  if (fault && (end_faulting_copy(context) || allow_reading(info->si_code, context))) return;
+  if (fault && (end_faulting_copy(context) || (number == SIGSEGV && allow_reading(info->si_code, context)))) return;
   if (deferral.depth != 0 && !fault && defer(number, info, context)) return;
   int flags = installed[number].flags.load(std::memory_order_relaxed);  // set before the kernel knew
   void* handler = installed[number].handler.load(std::memory_order_relaxed);

@@ -290,6 +290,7 @@ namespace {
 struct Experience {
   int score = 8;  // 0..16
   uint32_t skipped = 0;
+  uint64_t crowded_until_ns = 0;
 };
 thread_local Experience experience;
 
@@ -314,6 +315,15 @@ bool Spinner::learn(bool success) {
   experience.score = score > 16 ? 16 : score < 0 ? 0 : score;
   return success;
 }
+
+bool Spinner::is_crowded() {
+  if (experience.crowded_until_ns == 0) return false;
+  if (now_ns() < experience.crowded_until_ns) return true;
+  experience.crowded_until_ns = 0;
+  return false;
+}
+
+void Spinner::note_crowd() { experience.crowded_until_ns = now_ns() + kNsPerS; }
 
 uint32_t Spinner::signals() {
   return std::atomic_ref<uint32_t>(signal_counts.any).load(std::memory_order_relaxed);  // own thread's

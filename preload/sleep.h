@@ -124,12 +124,13 @@ class Spinner {
   template <class Ready>
   static bool await(Ready&& ready, uint32_t peer_cpu) {
     if (ready()) return true;
-    if (peer_cpu != current_cpu()) return spin(ready);
-    for (int i = 0; i < 3; ++i) {
-      give_way();
-      if (ready()) return learn(true);
-    }
-    return learn(false);
+    return peer_cpu != current_cpu() ? spin(ready) : let_run(ready);
+  }
+  // Likewise, either of them only if it promises something.
+  template <class Ready>
+  static bool until_or_let_run(Ready&& ready, uint32_t peer_cpu) {
+    if (peer_cpu != current_cpu()) return until(ready, peer_cpu);
+    return is_promising() && let_run(ready);
   }
 
   // Whether waiting awake has paid lately in this thread; now and then it is tried all the same.
@@ -137,6 +138,23 @@ class Spinner {
   static bool learn(bool success);  // returns it
 
  private:
+  template <class Ready>
+  static bool let_run(Ready&& ready) {
+    if (is_crowded()) return false;
+    uint64_t begin = clock_ticks();
+    for (int i = 0; i < 3; ++i) {
+      give_way();
+      bool success = ready();
+      if (clock_ticks() - begin > kCrowdTicks) note_crowd();
+      if (success) return learn(true);
+    }
+    return learn(false);
+  }
+  // Whoever gives way to one that has much to do has to wait for it; who sleeps is woken in time. So for the next second this
+  // thread sleeps.
+  static constexpr uint64_t kCrowdTicks = 300'000;
+  static bool is_crowded();
+  static void note_crowd();
   static constexpr uint64_t kSpinNs = 40'000;
   static bool worthwhile(uint32_t peer_cpu);
   static uint32_t signals();

@@ -62,10 +62,10 @@ shm::Keys wanted_keys(const char* directory) {
 }
 
 void protect_memory(shm::Keys wanted) {
+  catch_faults();
   int error = begin_keys();
   if (error == 0) {
     Entrance entrance;
-    catch_faults();
     return begin_code_watch(wanted == shm::Keys::kStrict);
   }
   char line[128];

@@ -146,7 +146,7 @@ const KnownName* find_file(const UnixName& name, int type, bool anew, Fallback& 
   if (!plainly && faccessat(AT_FDCWD, path.text, W_OK, AT_EACCESS) != 0) return nullptr;
   for (const KnownName& k : known)
     if (!anew && holds(k, type, self) && k.key == key) return &k;
-  int file = ::open(path.text, O_PATH | O_CLOEXEC);
+  int file = kernel::open(path.text, O_PATH | O_CLOEXEC);
   if (file < 0) return nullptr;
   NameBody body{};
   const KnownName* found = ask(file, type, self, body, why, denied);

@@ -14,7 +14,7 @@
 
 namespace sluice::shm {
 
-inline constexpr uint32_t kProtocolVersion = 7;
+inline constexpr uint32_t kProtocolVersion = 8;
 inline constexpr uint64_t kMagic = 0x31'65'63'69'75'6c'73'00;
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -76,6 +76,10 @@ struct PairHeader {
   // R: how far the writer has consumed the ready queue of the opposite region.
   alignas(kCacheLine) Shared<uint64_t> ready_head;
   alignas(kCacheLine) Sharer sharers[kSharers];
+  // W: odd while a thread of the writer looks for connections at this listener (kEveryListener: at several), awake. Grows with
+  // each look. A line of their own, as the reader looks at the others with each message.
+  alignas(kCacheLine) Shared<uint32_t> looking;
+  Shared<uint32_t> looking_at;
 };
 static_assert(sizeof(PairHeader) <= kPageBytes);
 

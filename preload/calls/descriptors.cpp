@@ -194,7 +194,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
     case FIOSETOWN:
     case SIOCSPGRP:
       if (int error = prepare_for_signals(s, fd); error != 0) return error;
-      return libc.ioctl(fd, request, argument) == 0 ? 0 : -errno;
+      return outside([&] { return libc.ioctl(fd, request, argument); }) == 0 ? 0 : -errno;
     case FIONREAD:
       if (!connected) break;
       if (s.theirs == nullptr) s.reach_peer();
@@ -211,7 +211,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       break;
   }
   if (int error = part_from_others(s, fd); error != 0) return error;
-  int r = libc.ioctl(fd, request, argument);
+  int r = outside([&] { return libc.ioctl(fd, request, argument); });
   return r < 0 ? -errno : r;
 }
 
@@ -224,6 +224,7 @@ void note_pipe_ioctl(int fd, unsigned long request, int* argument) {
 
 // With an empty path these calls are fstat.
 void part_if_named(int fd, const char* path, int flags) {
+  Entrance entrance;
   if ((flags & AT_EMPTY_PATH) == 0 || descriptors.peek(fd) == nullptr || path == nullptr || *path != 0) return;
   FileReference f(fd);
   if (f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket) (void)part_from_others(static_cast<TcpSocket&>(*f.get()), fd);
@@ -304,7 +305,7 @@ INTERPOSE(int, fstat, (int fd, struct stat* out)) {
                    [&](TcpSocket& s) {
                      Guard guard(control_lock);
                      (void)make_real(fd, s);
-                     return libc.fstat(fd, out) == 0 ? 0 : -errno;
+                     return outside([&] { return libc.fstat(fd, out); }) == 0 ? 0 : -errno;
                    },
                    [&] { return libc.fstat(fd, out); });
 }
@@ -320,7 +321,6 @@ INTERPOSE(int, __fxstat64, (int, int fd, struct stat64* out)) { return fstat64(f
 
 INTERPOSE(int, fstatat, (int directory, const char* path, struct stat* out, int flags)) {
   be_ready();
-  Entrance entrance;
   part_if_named(directory, path, flags);
   return libc.fstatat(directory, path, out, flags);
 }
@@ -331,7 +331,6 @@ INTERPOSE(int, fstatat64, (int directory, const char* path, struct stat64* out, 
 
 INTERPOSE(int, statx, (int directory, const char* path, int flags, unsigned mask, struct statx* out)) {
   be_ready();
-  Entrance entrance;
   part_if_named(directory, path, flags);
   return libc.statx(directory, path, flags, mask, out);
 }

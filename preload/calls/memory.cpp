@@ -1,5 +1,7 @@
-// mmap(2), mprotect(2), pkey_mprotect(2), as far as they make memory executable (code_watch.h).
+// mmap(2), mprotect(2), pkey_mprotect(2), dlopen(3), as far as they make memory executable (code_watch.h).
+#include <dlfcn.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "preload/code_watch.h"
 #include "preload/dispatch.h"
@@ -12,20 +14,32 @@ constexpr size_t kPage = 4096;
 
 size_t pages_of(size_t bytes) { return (bytes + kPage - 1) & ~(kPage - 1); }
 
-// What is about to be executable only cannot be read then.
 int judge(void* code, size_t bytes, int access) {
   Entrance entrance;
   int error = errno;
-  bool hidden = (access & PROT_READ) == 0;
-  if (hidden && libc.mprotect(code, bytes, access | PROT_READ) != 0) return 0;  // there is nothing
   int r = judge_code(code, bytes, access);
-  if (hidden) libc.mprotect(code, bytes, access);
   errno = error;
   return r;
 }
 
-void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
+#if defined(__x86_64__)
+// Allocators map memory before anything of libc's can be looked up.
+long call_early(long number, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  return finish(number);
+}
+#else
+long call_early(long number, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   be_ready();
+  return libc.syscall(number, a, b, c, d, e, f);
+}
+#endif
+
+void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
+  if (libc.mmap == nullptr) [[unlikely]] return reinterpret_cast<void*>(call_early(SYS_mmap, long(at), long(bytes), access, flags, fd, offset));
   void* p = libc.mmap(at, bytes, access, flags, fd, offset);
   bool is_new = (flags & MAP_ANONYMOUS) != 0;
   if (!is_watched(access) || p == MAP_FAILED || (is_new && (access & PROT_WRITE) == 0)) return p;
@@ -37,9 +51,13 @@ void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
   return MAP_FAILED;
 }
 
+[[gnu::noinline]] void begin_library() {
+  Entrance entrance;
+  note_library();
+}
+
 template <class Change>
 int change(void* p, size_t bytes, int access, Change&& change) {
-  be_ready();
   if (!is_watched(access)) return change();
   int r = change();
   int error = r == 0 ? judge(p, pages_of(bytes), access) : 0;
@@ -59,11 +77,26 @@ INTERPOSE(void*, mmap64, (void* at, size_t bytes, int access, int flags, int fd,
 }
 
 INTERPOSE(int, mprotect, (void* p, size_t bytes, int access)) {
+  if (libc.mprotect == nullptr) [[unlikely]] return int(call_early(SYS_mprotect, long(p), long(bytes), access));
   return change(p, bytes, access, [&] { return libc.mprotect(p, bytes, access); });
 }
 
 INTERPOSE(int, pkey_mprotect, (void* p, size_t bytes, int access, int key)) {
+  if (libc.pkey_mprotect == nullptr) [[unlikely]] return int(call_early(SYS_pkey_mprotect, long(p), long(bytes), access, key));
   return change(p, bytes, access, [&] { return libc.pkey_mprotect(p, bytes, access, key); });
+}
+
+// A jump, not a call: the loader asks who calls it, and looks for libraries where that one says.
+INTERPOSE(void*, dlopen, (const char* file, int mode)) {
+  be_ready();
+  begin_library();
+  return libc.dlopen(file, mode);
+}
+
+INTERPOSE(void*, dlmopen, (Lmid_t space, const char* file, int mode)) {
+  be_ready();
+  begin_library();
+  return libc.dlmopen(space, file, mode);
 }
 
 }  // namespace sluice::preload

@@ -146,14 +146,14 @@ class PollCall {
   bool spin() {
     if (!peers.worth_spinning()) return false;
     int looks = 0;
-    peers.enter();
-    peers.note_cpu();
+    uint32_t at = accepting_;
+    peers.begin_look(at);
     auto ready = [&] {
       if (peers.has_news()) return true;
       return has_kernel_ && ++looks % kKernelSpins == 0 && kernel::poll_now(kernel_, count_) > 0;
     };
-    bool found = Spinner::until(ready, peers.a_remote_cpu());
-    peers.leave();
+    bool found = Spinner::until_or_let_run(ready, peers.a_remote_cpu());
+    peers.end_look(at);
     return found;
   }
 

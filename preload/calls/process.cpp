@@ -79,13 +79,13 @@ int spawn_by(const posix_spawn_file_actions_t* actions, Spawn&& spawn) {
   PipeDeparture pipes;
   PairDeparture pairs;
   if (descriptors.high_water() == 0) {
-    int error = spawn(actions);
+    int error = outside([&] { return spawn(actions); });
     pipes.call_off();
     pairs.call_off();
     return error;
   }
   SpawnPlan plan(actions);
-  int error = plan.is_impossible() ? ENOMEM : spawn(plan.actions());
+  int error = plan.is_impossible() ? ENOMEM : outside([&] { return spawn(plan.actions()); });
   plan.end(error == 0);
   pipes.call_off();
   pairs.call_off();
@@ -101,7 +101,7 @@ INTERPOSE(pid_t, fork, (void)) {
     Entrance entrance;
     return reserve_before_fork();
   }();
-  return error != 0 ? finish(pid_t(error)) : libc.fork();
+  return error != 0 ? finish(pid_t(error)) : outside([] { return libc.fork(); });  // the program's handlers run in it
 }
 
 INTERPOSE(int, execve, (const char* path, char* const* argv, char* const* envp)) { return execute(path, argv, envp); }

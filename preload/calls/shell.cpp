@@ -156,7 +156,7 @@ int open_command(const char* command, bool reads, bool cloexec, FILE*& out) {
   if (error == 0 && its == to) {  // it has the right number by chance, and must be kept by exec
     its = fcntl(to, F_DUPFD_CLOEXEC, 0);
     error = its < 0 ? errno : 0;
-    close(to);
+    outside([&] { close(to); });
   }
   if (error == 0) {
     Guard guard(popen_lock);
@@ -171,13 +171,15 @@ int open_command(const char* command, bool reads, bool cloexec, FILE*& out) {
       command_pool.destroy(c);
     }
   }
-  if (its >= 0) close(its);
+  if (its >= 0) outside([&] { close(its); });
   if (error == 0) {
     out = f;
     return 0;
   }
-  if (f != nullptr) libc.fclose(f);
-  else close(own);
+  outside([&] {
+    if (f != nullptr) libc.fclose(f);
+    else close(own);
+  });
   return -error;
 }
 

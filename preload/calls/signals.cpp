@@ -19,8 +19,13 @@ sighandler_t install(int number, sighandler_t handler, int flags) {
 
 INTERPOSE(int, sigaction, (int number, const struct sigaction* action, struct sigaction* old)) {
   be_ready();
-  Entrance entrance;
-  return finish(set_signal_action(number, action, old));
+  struct sigaction before;
+  int r = [&] {
+    Entrance entrance;
+    return set_signal_action(number, action, old != nullptr ? &before : nullptr);
+  }();
+  if (r == 0 && old != nullptr) *old = before;
+  return finish(r);
 }
 
 INTERPOSE(sighandler_t, signal, (int number, sighandler_t handler)) {

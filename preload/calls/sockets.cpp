@@ -101,7 +101,7 @@ int connect_in_kernel(TcpSocket& s, int fd, const sockaddr* addr, socklen_t leng
 
 // connect(2) with AF_UNSPEC.
 int dissolve(TcpSocket& s, int fd, const sockaddr* addr, socklen_t length) {
-  if (s.real && libc.connect(fd, addr, length) != 0) return -errno;
+  if (s.real && kernel::connect(fd, addr, length) != 0) return -errno;
   uint32_t released = 0;
   int r = 0;
   {
@@ -236,9 +236,10 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
     pollfd p[2] = {{fd, POLLIN, 0}, {}};
     long r = 0;
     auto ready = [&] { return peers.has_news(); };
-    peers.enter();
-    bool spun = peers.worth_spinning() && Spinner::until(ready, peers.a_remote_cpu());
-    peers.leave();
+    uint32_t looks_at = listener.only_holder ? 0 : listener.listener_id;  // there is nobody to choose among
+    peers.begin_look(looks_at);
+    bool spun = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu());
+    peers.end_look(looks_at);
     if (!spun) {
       uint32_t at = listener.listener_id;
       Deadline until = deadline;

@@ -265,6 +265,9 @@ uint32_t EpollSet::accepting() {
 int EpollSet::collect(epoll_event* events, int max) {
   Guard guard(control_lock);
   peers.drain();
+  uint32_t at = accepting();
+  if (const TcpSocket* l = at != 0 ? find_listener(at) : nullptr; l != nullptr && l->only_holder) at = 0;  // there is nobody to choose among
+  looks_at_.store(at, std::memory_order_relaxed);  // a hint
   int n = 0;
   for (uint32_t left = ready_count_.load(std::memory_order_relaxed); left > 0 && n < max; --left) {  // under the lock
     Interest& i = *ready_first_;
@@ -348,8 +351,8 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
     bool again = false;
     int found = 0;
     if (!deadline.passed()) {
-      peers.enter();
-      peers.note_cpu();
+      uint32_t at = looks_at_.load(std::memory_order_relaxed);  // a hint
+      peers.begin_look(at);
       int looks = 0;
       auto ready = [&] {
         if (ready_count_.load(std::memory_order_acquire) != 0 || peers.has_news()) return true;
@@ -357,8 +360,8 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
         found = kernel_events(events, max);
         return found != 0;
       };
-      again = peers.worth_spinning() && Spinner::until(ready, peers.a_remote_cpu());
-      peers.leave();
+      again = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu());
+      peers.end_look(at);
       if (found > 0) return found;
       if (again) continue;
     }

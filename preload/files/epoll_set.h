@@ -70,6 +70,7 @@ class EpollSet : public File {
   uint32_t rounds_ = 0;
   uint32_t forks_seen_ = 0;
   uint32_t accepting_ = 0;
+  std::atomic<uint32_t> looks_at_{0};  // that, without the lock
   uint32_t listener_changes_seen_ = 0;
   bool full_ = false;                 // the last wait had more to report than it could
   std::atomic<uint32_t> waiters_{0};  // threads that sleep on this set

@@ -52,7 +52,7 @@ class OwnPipe {
 // 0 or -EINTR.
 inline int await_pipe(int fd, short events, uint32_t seen_unrestarted) {
   pollfd p{fd, events, 0};
-  while (::poll(&p, 1, -1) < 0)
+  while (kernel::ppoll(&p, 1, nullptr) < 0)
     if (errno != EINTR || signal_counts.unrestarted != seen_unrestarted) return -errno;
   return 0;
 }

@@ -167,7 +167,7 @@ int TcpSocket::connect(int fd, const SocketName& wanted) {
     bool known = coordinator.directory()->has_port(to.port);
     if (known && !is_local(to)) return 1;
     bool denied = false;
-    if (known) route = find_route(to, kNobody, 0, why, denied);
+    if (known) route = find_route(to, kNobody, 0, !nonblocking, why, denied);
     if (denied) return coordinator.count_fallback(why), -ECONNREFUSED;  // as a firewall would refuse it
   }
   if (route != nullptr && !takes_one_more(*route, why)) route = nullptr;
@@ -366,7 +366,7 @@ void TcpSocket::redirect_locked() {
   bool denied = false;  // by a policy that came meanwhile: then it is nowhere to go
   for (int i = 0; i < kRedirectTries && route == nullptr; ++i) {
     Fallback why;
-    route = find_route(remote, avoid, avoid_listener, why, denied);
+    route = find_route(remote, avoid, avoid_listener, false, why, denied);
     if (route == nullptr) break;
     if (route->pair == pair && route->listener == avoid_listener) route = nullptr;
   }

@@ -227,7 +227,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   // The kernel's by now: its slots may be gone.
   auto ready = [&] { return state != TcpState::kConnected || ready_connected(); };
   auto news = [&] { return ready() || coordinator.has_packets() || peers.is_unfinished(); };
-  if (state == TcpState::kConnected && !Spinner::until(news, peer_cpu())) {
+  if (state == TcpState::kConnected && !news() && !Spinner::until_or_let_run(news, peer_cpu())) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
     Slot* peer = theirs;
     if (peer == nullptr || !pair->peer_attached() || !was_accepted() || is_left_behind_by_peer() || followed) {

@@ -57,7 +57,7 @@ int TcpSocket::connect_name(const UnixName& to) {
   for (int tries = 0; ready && route == nullptr && !denied && tries < 2; ++tries) {
     known = find_name(to, type(), tries > 0, why, denied);
     if (known == nullptr) break;
-    route = find_route(name_of(known->key), kNobody, 0, why, denied);
+    route = find_route(name_of(known->key), kNobody, 0, !nonblocking, why, denied);
     if (why != Fallback::kNoListener && why != Fallback::kRefused) break;  // else what we knew is over
   }
   if (denied) return coordinator.count_fallback(why), -EACCES;  // as a file would refuse it
@@ -100,7 +100,7 @@ int TcpSocket::announce_name(int fd) {
   if (bound_name.empty()) return 0;
   char path[sizeof name.sun_path + 1] = {};
   memcpy(path, name.sun_path, sizeof name.sun_path);
-  int file = bound_name.is_abstract() ? -1 : ::open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+  int file = bound_name.is_abstract() ? -1 : kernel::open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
   int64_t id = coordinator.announce_name(fd, file, backlog_limit < 0 ? INT32_MAX : backlog_limit, only_holder);
   if (file >= 0) kernel::close(file);
   if (id > 0) listener_id = uint32_t(id);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -96,6 +97,11 @@ uintptr_t state() {
   return found;
 }
 
+int key_of_library() {
+  for (const Mapping& m : keyed()) return m.key;
+  return -1;
+}
+
 bool is_shut() { return write_to(state()) == SEGV_PKUERR; }
 
 Pair prepared_pair() {
@@ -166,6 +172,29 @@ TEST("the kernel does not write there for the program") {
   CHECK_OK(pipe(ends));
   write_all(ends[1], "x");
   CHECK_ERRNO(read(ends[0], reinterpret_cast<void*>(state()), 1), EFAULT);
+}
+
+TEST("nor does it when a call tells of something that is not the library's") {
+  Pair p = prepared_pair();
+  auto* page = reinterpret_cast<void*>(state());
+  CHECK_ERRNO(stat("/", static_cast<struct stat*>(page)), EFAULT);
+  CHECK_ERRNO(fstatat(AT_FDCWD, "/", static_cast<struct stat*>(page), 0), EFAULT);
+  CHECK_ERRNO(statx(AT_FDCWD, "/", 0, STATX_ALL, static_cast<struct statx*>(page)), EFAULT);
+  CHECK_ERRNO(fstat(p.client, static_cast<struct stat*>(page)), EFAULT);
+}
+
+TEST("memory behind the end of a file may become executable") {
+  catch_faults();
+  char path[] = "/tmp/sluice-keys.XXXXXX";
+  int fd = CHECK_OK(mkstemp(path));
+  CHECK_OK(unlink(path));
+  CHECK_TRUE(mmap(nullptr, kPage, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+  CHECK_OK(ftruncate(fd, 3 * kPage));
+  void* more = mmap(nullptr, 8 * kPage, PROT_READ, MAP_PRIVATE, fd, 0);
+  CHECK_TRUE(more != MAP_FAILED);
+  CHECK_OK(mprotect(more, 8 * kPage, PROT_READ | PROT_EXEC));
+  CHECK_OK(mprotect(more, 8 * kPage, PROT_EXEC));
+  CHECK_OK(mprotect(more, 8 * kPage, PROT_NONE));
 }
 
 TEST("other threads are outside as well") {
@@ -311,6 +340,24 @@ void check_end(bool cancelled, bool asynchronous) {
 
 }  // namespace
 
+TEST("a thread that cancels itself, asynchronously, ends outside") {
+  Pair p = prepared_pair();
+  pthread_t thread;
+  auto body = [](void* fd) -> void* {
+    pthread_cleanup_push(count_shut, nullptr);
+    write_all(int(intptr_t(fd)), "x");
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr);
+    pthread_cancel(pthread_self());
+    pthread_cleanup_pop(0);
+    return nullptr;
+  };
+  CHECK_EQ(pthread_create(&thread, nullptr, body, reinterpret_cast<void*>(intptr_t(p.client))), 0);
+  void* result;
+  CHECK_EQ(pthread_join(thread, &result), 0);
+  CHECK_TRUE(result == PTHREAD_CANCELED);
+  CHECK_EQ(int(shut_at_end), 1);
+}
+
 TEST("a thread that returns ends outside") { check_end(false, false); }
 TEST("a thread that is cancelled inside ends outside") { check_end(true, false); }
 TEST("a thread that is cancelled in the kernel's call ends outside") { check_end(true, true); }
@@ -340,6 +387,24 @@ TEST("children are outside, and may use what they inherit") {
   CHECK_EQ(read_exactly(p.server, 1), "y");
 }
 
+TEST("what runs around a fork is outside") {
+  Pair p = prepared_pair();
+  static int key = key_of_library();
+  // Without a fault: some run where all signals are blocked.
+  static auto count = [] { shut_at_end += pkey_get(key) == PKEY_DISABLE_WRITE; };
+  pthread_atfork([] { count(); }, [] { count(); }, [] { count(); });
+  pid_t child = fork();
+  if (child == 0) _exit(shut_at_end == 2 ? 0 : 1);
+  CHECK_EQ(wait_exit(child), 0);
+  CHECK_EQ(int(shut_at_end), 2);
+  // And around the one that an exec makes, for what stays open.
+  fcntl(p.client, F_SETFD, 0);
+  CHECK_ERRNO(execl("/proc/self/exe/nothing", "nothing", nullptr), ENOTDIR);
+  child = fork();
+  if (child == 0) execl("/bin/true", "true", nullptr);
+  CHECK_EQ(wait_exit(child), 0);
+}
+
 TEST("a program that exits runs its destructors") {
   pid_t child = fork();
   if (child == 0) {
@@ -358,11 +423,6 @@ TEST("a program that exits runs its destructors") {
 
 namespace {
 
-int key_of_library() {
-  for (const Mapping& m : keyed()) return m.key;
-  return -1;
-}
-
 int fd_of_handler = -1;
 volatile int received = 0;
 
@@ -374,7 +434,7 @@ void receive_in_handler(int) {
 
 }  // namespace
 
-TEST("a thread without rights, as those are that are older than the key, may use connections") {
+TEST("a thread without any rights may use connections") {
   Pair p = prepared_pair();
   CHECK_OK(pkey_set(key_of_library(), PKEY_DISABLE_ACCESS));
   write_all(p.client, "x");

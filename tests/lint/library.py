@@ -33,7 +33,15 @@ def exports(library):
         yield f"exports {name}, which symbols.def does not list"
 
 
+def jumps(library):
+    """The loader asks who calls these: they must reach libc by a jump, with the caller's own return address."""
+    for name in ("dlopen", "dlmopen"):
+        code = output("objdump", "-d", f"--disassemble={name}", library)
+        if not re.search(r"\tjmp +\*", code) or re.search(r"\tcall +\*", code):
+            yield f"{name} does not jump to libc's"
+
+
 if len(sys.argv) < 2 or not (sources.ROOT / "preload/symbols.def").exists():
     print("no library yet")
     sys.exit(sources.SKIP)
-sources.finish([*needed(sys.argv[1]), *exports(sys.argv[1])])
+sources.finish([*needed(sys.argv[1]), *exports(sys.argv[1]), *jumps(sys.argv[1])])
