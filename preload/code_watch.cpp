@@ -4,13 +4,12 @@
 #include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "preload/coordinator_link.h"
-#include "preload/deferral.h"
-#include "preload/files/epoll_set.h"
 #include "preload/fork.h"
 #include "preload/kernel.h"
 #include "preload/keys.h"
@@ -27,7 +26,9 @@ namespace {
 constexpr int kNotExecutable = 126;  // as sh(1) says it
 
 constinit bool strict = false;
-constinit std::atomic<bool> libraries_came{false};
+constinit std::atomic<bool> libraries_come{false};
+constinit std::atomic<unsigned long long> libraries_seen{0};  // dlpi_adds of dl_iterate_phdr(3)
+constinit bool loader_may_hang = false;  // a thread of our parent's, of whom nothing is left here, may have had its lock
 constinit std::atomic<uint32_t> in_libraries{0}, in_mapped{0};
 
 // Piece by piece through a buffer: what cannot be read, or ends before its mapping does, has none.
@@ -69,7 +70,9 @@ bool contains(const dl_phdr_info& info, const void* address) {
 
 // pkey_set(3) does what the program asks of it, and the loader's XRSTOR brings back registers that it has saved itself.
 bool is_trusted(const dl_phdr_info& info) {
-  return contains(info, reinterpret_cast<const void*>(libc.syscall)) || contains(info, reinterpret_cast<const void*>(&__tls_get_addr));
+  if (contains(info, reinterpret_cast<const void*>(libc.syscall))) return true;
+  uintptr_t loader = getauxval(AT_BASE);  // 0: the loader was called to run the program
+  return loader != 0 ? info.dlpi_addr == loader : contains(info, reinterpret_cast<const void*>(&__tls_get_addr));
 }
 
 // Code of the libraries that there are: noted under the loader's lock, and looked at without.
@@ -103,6 +106,15 @@ int note_code(dl_phdr_info* info, size_t, void* argument) {
   return 0;
 }
 
+unsigned long long count_libraries() {
+  unsigned long long n = 0;
+  dl_iterate_phdr([](dl_phdr_info* info, size_t, void* to) {
+    *static_cast<unsigned long long*>(to) = info->dlpi_adds;
+    return 1;
+  }, &n);
+  return n;
+}
+
 uint32_t look_at(const List& list) {
   uint32_t all = 0;
   for (size_t i = 0; i < list.count && i < list.room; ++i) {
@@ -134,19 +146,21 @@ void look_at_all() {
 
 void begin_code_watch(bool is_strict) {
   strict = is_strict;
+  libraries_seen.store(count_libraries(), std::memory_order_relaxed);  // one thread
   look_at_all();
 }
 
 void note_library() {
-  if (key_page.both != 0) libraries_came.store(true, std::memory_order_release);
+  if (key_page.both != 0) libraries_come.store(true, std::memory_order_release);
 }
 
-// Not where the loader's lock may be held for ever: in a handler, and in a child of a process with threads.
 void look_at_libraries() {
-  if (!libraries_came.load(std::memory_order_relaxed)) return;  // a hint
-  bool is_safe = deferral.depth == 0 && !in_vfork_child() && (__libc_single_threaded || forks.load(std::memory_order_relaxed) == 0);
-  if (is_safe && libraries_came.exchange(false, std::memory_order_acq_rel)) look_at_all();
+  if (!libraries_come.load(std::memory_order_relaxed) || loader_may_hang || in_vfork_child()) return;  // a hint
+  unsigned long long seen = libraries_seen.load(std::memory_order_acquire), now = count_libraries();
+  if (now != seen && libraries_seen.compare_exchange_strong(seen, now, std::memory_order_acq_rel)) look_at_all();
 }
+
+void note_fork() { loader_may_hang |= !__libc_single_threaded; }
 
 uint32_t key_instructions() {
   return in_libraries.load(std::memory_order_relaxed) + in_mapped.load(std::memory_order_relaxed);  // statistics
@@ -154,13 +168,14 @@ uint32_t key_instructions() {
 
 bool is_watched(int access) { return key_page.both != 0 && (access & PROT_EXEC) != 0; }
 
-int judge_code(const void* code, std::size_t bytes, int access) {
+bool is_refused(int access) { return strict && ((access & PROT_READ) == 0 || (access & PROT_WRITE) != 0); }
+
+int judge_code(const void* code, std::size_t bytes) {
   const void* first = nullptr;
   uint32_t found = found_in(code, bytes, first);
   in_mapped.fetch_add(found, std::memory_order_relaxed);  // a statistic
   coordinator.count(shm::kKeyInstructions, found);
-  bool is_known = (access & PROT_READ) != 0 && (access & PROT_WRITE) == 0;
-  return strict && (found > 0 || !is_known) ? -EACCES : 0;
+  return strict && found > 0 ? -EACCES : 0;
 }
 
 }  // namespace sluice::preload

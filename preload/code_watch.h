@@ -13,17 +13,21 @@ namespace sluice::preload {
 // the program with a line that says where it is.
 void begin_code_watch(bool strict);
 
-// A library is about to be loaded. Where it is too late to refuse it: the loader has its own ways to map.
+// Libraries are loaded from now on. It is too late to refuse one when it is there: the loader has its own ways to map.
 void note_library();
-// If one was: to be called now and then, where it is not often, and outside of locks. What is not allowed ends the program.
+// If there are new ones: to be called now and then, where it is not often, and outside of locks. What is not allowed ends the program.
 void look_at_libraries();
+// In the child of a fork.
+void note_fork();
 
 // So many were found in this process; each time that memory with one becomes executable anew counts.
 uint32_t key_instructions();
 
 // Whether memory with these rights is of interest.
 bool is_watched(int access);
-// What is about to be, or has become, executable: 0, or -EACCES if it may not. The memory can be read.
-[[nodiscard]] int judge_code(const void* code, std::size_t bytes, int access);
+// Whether it may not become executable, whatever is in it.
+bool is_refused(int access);
+// What has become executable: 0, or -EACCES if it may not.
+[[nodiscard]] int judge_code(const void* code, std::size_t bytes);
 
 }  // namespace sluice::preload

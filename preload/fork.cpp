@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 
+#include "preload/code_watch.h"
 #include "preload/coordinator_link.h"
 #include "preload/deferral.h"
 #include "preload/descriptor_table.h"
@@ -86,6 +87,7 @@ void in_parent() {
 void in_child() {
   control_lock.reset();
   forget_thread_id();
+  note_fork();
   reset_shell_locks();
   coordinator.become_child();
   peers.become_child();

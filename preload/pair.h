@@ -151,9 +151,12 @@ class Pair {
     h.looking_at.store(listener, std::memory_order_relaxed);                                             // a hint, all of it
     h.looking.store((h.looking.load(std::memory_order_relaxed) | 1) + 2, std::memory_order_relaxed);
   }
+  // Of what was begun, though it may have become another's since.
   void end_look() {
+    if (!out_ || inherited) return;
     shm::PairHeader& h = out_.header();
-    h.looking.store((h.looking.load(std::memory_order_relaxed) + 1) & ~1u, std::memory_order_relaxed);  // likewise
+    uint32_t look = h.looking.load(std::memory_order_relaxed);                           // likewise
+    if ((look & 1) != 0) h.looking.store(look + 1, std::memory_order_relaxed);
   }
   // Which look at this listener the peer takes; 0: none.
   uint32_t peer_look(uint32_t listener) const {

@@ -422,9 +422,8 @@ void Peers::begin_look(uint32_t listener) {
 }
 
 void Peers::end_look(uint32_t listener) {
-  if (listener != 0 && count() <= kMostTold)
-    for (uint32_t i = 0; i < count(); ++i)
-      if (pairs_[i]->takes_connections()) pairs_[i]->end_look();
+  if (listener != 0)
+    for (uint32_t i = 0; i < count(); ++i) pairs_[i]->end_look();
   leave();
 }
 

@@ -142,14 +142,18 @@ bool has_room(Route& r) {
   return r.begun <= r.backlog;
 }
 
-// One that looks for connections, awake, and was not given one in this look.
+// One that looks for connections, awake, and was not given one in this look; unless it has more of ours than others have, or one
+// that has just ended: connections that last are for all.
 Route* find_looking(const Choices& c) {
+  uint32_t least = UINT32_MAX;
+  for (uint32_t i = 0; i < c.known; ++i)
+    if (uint32_t n = c.routes[i]->pair->connections(); n < least) least = n;
   for (uint32_t i = 0; i < c.known; ++i) {
-    Route& r = *c.routes[i];
+    Route& r = *c.routes[(turn + i) % c.known];
     uint32_t look = r.pair->peer_look(r.listener);
-    if (look == 0 || look == r.looked || !has_room(r)) continue;
+    if (look == 0 || look == r.looked || r.pair->connections() > least + 1) continue;
     r.looked = look;
-    return &r;
+    if (has_room(r)) return &r;
   }
   return nullptr;
 }

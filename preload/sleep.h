@@ -144,9 +144,9 @@ class Spinner {
     uint64_t begin = clock_ticks();
     for (int i = 0; i < 3; ++i) {
       give_way();
-      bool success = ready();
-      if (clock_ticks() - begin > kCrowdTicks) note_crowd();
-      if (success) return learn(true);
+      bool success = ready(), crowd = clock_ticks() - begin > kCrowdTicks;
+      if (crowd) note_crowd();
+      if (success || crowd) return learn(success);
     }
     return learn(false);
   }

@@ -14,10 +14,10 @@ constexpr size_t kPage = 4096;
 
 size_t pages_of(size_t bytes) { return (bytes + kPage - 1) & ~(kPage - 1); }
 
-int judge(void* code, size_t bytes, int access) {
+int judge(void* code, size_t bytes) {
   Entrance entrance;
   int error = errno;
-  int r = judge_code(code, bytes, access);
+  int r = judge_code(code, bytes);
   errno = error;
   return r;
 }
@@ -40,11 +40,11 @@ long call_early(long number, long a, long b, long c, long d = 0, long e = 0, lon
 
 void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
   if (libc.mmap == nullptr) [[unlikely]] return reinterpret_cast<void*>(call_early(SYS_mmap, long(at), long(bytes), access, flags, fd, offset));
+  if (is_watched(access) && is_refused(access)) return errno = EACCES, MAP_FAILED;
   void* p = libc.mmap(at, bytes, access, flags, fd, offset);
   bool is_new = (flags & MAP_ANONYMOUS) != 0;
-  if (!is_watched(access) || p == MAP_FAILED || (is_new && (access & PROT_WRITE) == 0)) return p;
-  // In new memory there is nothing yet, and to look would only cost memory.
-  int error = judge(p, is_new ? 0 : pages_of(bytes), access);
+  if (!is_watched(access) || p == MAP_FAILED || is_new) return p;  // in new memory there is nothing yet
+  int error = judge(p, pages_of(bytes));
   if (error == 0) return p;
   munmap(p, bytes);
   errno = -error;
@@ -59,8 +59,9 @@ void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
 template <class Change>
 int change(void* p, size_t bytes, int access, Change&& change) {
   if (!is_watched(access)) return change();
+  if (is_refused(access)) return finish(-EACCES);
   int r = change();
-  int error = r == 0 ? judge(p, pages_of(bytes), access) : 0;
+  int error = r == 0 ? judge(p, pages_of(bytes)) : 0;
   if (error == 0) return r;
   libc.mprotect(p, bytes, access & ~PROT_EXEC);
   return finish(error);

@@ -236,7 +236,7 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
     pollfd p[2] = {{fd, POLLIN, 0}, {}};
     long r = 0;
     auto ready = [&] { return peers.has_news(); };
-    uint32_t looks_at = listener.only_holder ? 0 : listener.listener_id;  // there is nobody to choose among
+    uint32_t looks_at = listener.only_holder && !listener.reuses_port ? 0 : listener.listener_id;  // there is nobody to choose among
     peers.begin_look(looks_at);
     bool spun = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu());
     peers.end_look(looks_at);

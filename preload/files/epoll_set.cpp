@@ -266,7 +266,7 @@ int EpollSet::collect(epoll_event* events, int max) {
   Guard guard(control_lock);
   peers.drain();
   uint32_t at = accepting();
-  if (const TcpSocket* l = at != 0 ? find_listener(at) : nullptr; l != nullptr && l->only_holder) at = 0;  // there is nobody to choose among
+  if (const TcpSocket* l = at != 0 ? find_listener(at) : nullptr; l != nullptr && l->only_holder && !l->reuses_port) at = 0;  // there is nobody to choose among
   looks_at_.store(at, std::memory_order_relaxed);  // a hint
   int n = 0;
   for (uint32_t left = ready_count_.load(std::memory_order_relaxed); left > 0 && n < max; --left) {  // under the lock

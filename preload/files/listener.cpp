@@ -97,7 +97,8 @@ int TcpSocket::announce_port(int fd) {
     return 0;
   uint64_t flags = 0;
   if (family == AF_INET6 && int_option(fd, IPPROTO_IPV6, IPV6_V6ONLY)) flags |= kListenV6Only;
-  if (int_option(fd, SOL_SOCKET, SO_REUSEPORT)) flags |= kListenReusePort;
+  reuses_port = int_option(fd, SOL_SOCKET, SO_REUSEPORT);
+  if (reuses_port) flags |= kListenReusePort;
   Message m{};
   m.type = kListen;
   memcpy(&m.words[0], local.address, sizeof local.address);

@@ -49,12 +49,15 @@ class OwnPipe {
   int ends_[2] = {-1, -1};
 };
 
-// 0 or -EINTR.
+// 0 or -EINTR: a handler without SA_RESTART, or pthread_cancel, since `seen_unrestarted` was read.
 inline int await_pipe(int fd, short events, uint32_t seen_unrestarted) {
-  pollfd p{fd, events, 0};
-  while (kernel::ppoll(&p, 1, nullptr) < 0)
-    if (errno != EINTR || signal_counts.unrestarted != seen_unrestarted) return -errno;
-  return 0;
+  for (;;) {
+    uint32_t seen = signal_counts.any;
+    if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
+    pollfd p{fd, events, 0};
+    long n = interruptible_syscall(seen, SYS_ppoll, long(&p), 1, 0, 0, _NSIG / 8);
+    if (n != -EINTR) return n < 0 ? int(n) : 0;
+  }
 }
 
 }  // namespace sluice::preload

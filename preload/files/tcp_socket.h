@@ -189,6 +189,7 @@ class TcpSocket : public File {
   bool shared = false;        // other processes have it too, by fork
   bool dead = false;          // all holders of the peer's side died
   bool accepts = false;       // listener: announced as accepting
+  bool reuses_port = false;   // listener: others may accept at the same address
   bool only_holder = true;    // listener: no other process has it
   int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
   bool orphaned = false;      // the acceptor died before it accepted: others may

@@ -27,7 +27,7 @@ INTERRUPTED = ("futex EINTR", "futex_waitv EINTR", "ppoll EINTR", "epoll_pwait E
                "poll EINTR", "read EINTR", "write EINTR", "readv EINTR", "writev EINTR", "sendmsg EINTR", "recvmsg EINTR",
                "sendto EINTR", "recvfrom EINTR", "connect EINTR", "accept4 EINTR", "splice EINTR")
 NOT_NOW = ("futex EAGAIN", "futex_waitv EAGAIN", "sendmsg EAGAIN", "recvmsg EAGAIN", "sendto EAGAIN", "recvfrom EAGAIN")
-SHORT = ("read", "write", "readv", "writev", "sendto", "recvfrom", "splice")
+SHORT = ("read", "write", "readv", "writev", "sendto", "recvfrom", "sendmsg", "recvmsg", "splice")
 # What no program of subject.cpp calls itself on a blocking descriptor: an EINTR of these is the shim's to deal with.
 ONLY_THE_SHIM_S = ("futex", "futex_waitv", "epoll_pwait2", "splice", "mmap", "memfd_create")
 ROLES = {"pipe": ("client", "child"), "pipe_exec": ("client", "program"), "fork": ("server", "client", "child"),

@@ -227,11 +227,24 @@ class Supervisor {
     }
   };
 
+  static bool is_message(const seccomp_data& d) { return d.nr == SYS_sendmsg || d.nr == SYS_recvmsg; }
+
+  // Empty for a message that may have more than bytes.
   std::vector<iovec> vector_of(pid_t who, const seccomp_data& d) const {
+    if (is_message(d)) {
+      msghdr m{};
+      iovec to{&m, sizeof m}, from{reinterpret_cast<void*>(d.args[1]), sizeof m};
+      if (process_vm_readv(who, &to, 1, &from, 1, 0) != sizeof m || m.msg_controllen != 0 || m.msg_namelen != 0) return {};
+      return vectors_at(who, m.msg_iov, m.msg_iovlen);
+    }
     if (d.nr != SYS_readv && d.nr != SYS_writev && d.nr != SYS_preadv)
       return {{reinterpret_cast<void*>(d.args[1]), size_t(d.args[2])}};
-    std::vector<iovec> theirs(std::min<size_t>(d.args[2], 64));
-    iovec to{theirs.data(), theirs.size() * sizeof(iovec)}, from{reinterpret_cast<void*>(d.args[1]), to.iov_len};
+    return vectors_at(who, reinterpret_cast<iovec*>(d.args[1]), d.args[2]);
+  }
+
+  static std::vector<iovec> vectors_at(pid_t who, iovec* at, size_t count) {
+    std::vector<iovec> theirs(std::min<size_t>(count, 64));
+    iovec to{theirs.data(), theirs.size() * sizeof(iovec)}, from{at, to.iov_len};
     if (process_vm_readv(who, &to, 1, &from, 1, 0) != ssize_t(to.iov_len)) return {};
     return theirs;
   }
@@ -252,7 +265,7 @@ class Supervisor {
   }
 
   ssize_t copy_less(pid_t who, const seccomp_data& d) const {
-    bool writes = d.nr == SYS_write || d.nr == SYS_writev || d.nr == SYS_sendto;
+    bool writes = d.nr == SYS_write || d.nr == SYS_writev || d.nr == SYS_sendto || d.nr == SYS_sendmsg;
     std::vector<iovec> theirs = vector_of(who, d);
     size_t total = 0;
     for (const iovec& v : theirs) total += v.iov_len;
@@ -262,10 +275,12 @@ class Supervisor {
     iovec mine{bytes.data(), bytes.size()};
     if (writes) {
       if (process_vm_readv(who, &mine, 1, theirs.data(), theirs.size(), 0) != ssize_t(bytes.size())) return -1;
+      if (is_message(d)) return send(file.fd, bytes.data(), bytes.size(), int(d.args[2]) | MSG_DONTWAIT | MSG_NOSIGNAL);
       if (d.nr == SYS_sendto) return send(file.fd, bytes.data(), bytes.size(), int(d.args[3]) | MSG_DONTWAIT | MSG_NOSIGNAL);
       return write(file.fd, bytes.data(), bytes.size());
     }
-    ssize_t n = d.nr == SYS_recvfrom ? recv(file.fd, bytes.data(), bytes.size(), int(d.args[3]) | MSG_DONTWAIT)
+    ssize_t n = is_message(d)         ? recv(file.fd, bytes.data(), bytes.size(), int(d.args[2]) | MSG_DONTWAIT)
+                : d.nr == SYS_recvfrom ? recv(file.fd, bytes.data(), bytes.size(), int(d.args[3]) | MSG_DONTWAIT)
                 : d.nr == SYS_preadv ? pread(file.fd, bytes.data(), bytes.size(), off_t(d.args[3]))
                                      : read(file.fd, bytes.data(), bytes.size());
     mine.iov_len = size_t(std::max<ssize_t>(n, 0));
