@@ -291,6 +291,7 @@ struct Experience {
   int score = 8;  // 0..16
   uint32_t skipped = 0;
   uint64_t crowded_until_ns = 0;
+  uint64_t crowded_for_ns = 0;
 };
 thread_local Experience experience;
 
@@ -303,10 +304,9 @@ bool several_cpus() {
 
 uint32_t current_cpu() { return uint32_t(sched_getcpu()); }
 
-bool Spinner::worthwhile(uint32_t peer_cpu) {
-  if (!several_cpus() || peer_cpu == current_cpu()) return false;
-  return is_promising();
-}
+bool Spinner::is_elsewhere(uint32_t peer_cpu) { return several_cpus() && peer_cpu != current_cpu(); }
+
+bool Spinner::worthwhile(uint32_t peer_cpu) { return is_elsewhere(peer_cpu) && is_promising(); }
 
 bool Spinner::is_promising() { return experience.score > 0 || ++experience.skipped % 16 == 0; }
 
@@ -323,7 +323,16 @@ bool Spinner::is_crowded() {
   return false;
 }
 
-void Spinner::note_crowd() { experience.crowded_until_ns = now_ns() + kNsPerS; }
+void Spinner::note_crowd(bool crowd) {
+  constexpr uint64_t kFirst = 4'000'000, kMost = kNsPerS;
+  uint64_t& span = experience.crowded_for_ns;
+  if (!crowd) {
+    if (span != 0) span = span < kFirst ? 0 : span - span / 64;
+    return;
+  }
+  span = span < kFirst ? kFirst : span < kMost / 4 ? span * 4 : kMost;
+  experience.crowded_until_ns = now_ns() + span;
+}
 
 uint32_t Spinner::signals() {
   return std::atomic_ref<uint32_t>(signal_counts.any).load(std::memory_order_relaxed);  // own thread's

@@ -120,41 +120,45 @@ class Spinner {
     }
   }
 
-  // Likewise; and lets a peer on this CPU run, a few times.
-  template <class Ready>
-  static bool await(Ready&& ready, uint32_t peer_cpu) {
+  // Likewise; and lets a peer on this CPU run, a few times. is_much(): whether so much has come that the peer may have been at it
+  // for long.
+  template <class Ready, class IsMuch>
+  static bool await(Ready&& ready, uint32_t peer_cpu, IsMuch&& is_much) {
     if (ready()) return true;
-    return peer_cpu != current_cpu() ? spin(ready) : let_run(ready);
+    return peer_cpu != current_cpu() ? spin(ready) : let_run(ready, is_much);
   }
   // Likewise, either of them only if it promises something.
-  template <class Ready>
-  static bool until_or_let_run(Ready&& ready, uint32_t peer_cpu) {
+  template <class Ready, class IsMuch>
+  static bool until_or_let_run(Ready&& ready, uint32_t peer_cpu, IsMuch&& is_much) {
     if (peer_cpu != current_cpu()) return until(ready, peer_cpu);
-    return is_promising() && let_run(ready);
+    return is_promising() && let_run(ready, is_much);
   }
+  static bool never_much() { return false; }
 
+  // Whether somebody who ran there last is likely to run while we wait awake.
+  static bool is_elsewhere(uint32_t peer_cpu);
   // Whether waiting awake has paid lately in this thread; now and then it is tried all the same.
   static bool is_promising();
   static bool learn(bool success);  // returns it
 
  private:
-  template <class Ready>
-  static bool let_run(Ready&& ready) {
+  template <class Ready, class IsMuch>
+  static bool let_run(Ready&& ready, IsMuch&& is_much) {
     if (is_crowded()) return false;
     uint64_t begin = clock_ticks();
     for (int i = 0; i < 3; ++i) {
       give_way();
-      bool success = ready(), crowd = clock_ticks() - begin > kCrowdTicks;
-      if (crowd) note_crowd();
+      bool success = ready(), crowd = clock_ticks() - begin > kCrowdTicks && !(success && is_much());
+      note_crowd(crowd);
       if (success || crowd) return learn(success);
     }
     return learn(false);
   }
-  // Whoever gives way to one that has much to do has to wait for it; who sleeps is woken in time. So for the next second this
-  // thread sleeps.
+  // Whoever gives way to others that have much to do has to wait for them; who sleeps is woken in time. So for some
+  // milliseconds, and up to a second if it goes on, this thread sleeps instead.
   static constexpr uint64_t kCrowdTicks = 300'000;
   static bool is_crowded();
-  static void note_crowd();
+  static void note_crowd(bool crowd);
   static constexpr uint64_t kSpinNs = 40'000;
   static bool worthwhile(uint32_t peer_cpu);
   static uint32_t signals();

@@ -152,7 +152,7 @@ class PollCall {
       if (peers.has_news()) return true;
       return has_kernel_ && ++looks % kKernelSpins == 0 && kernel::poll_now(kernel_, count_) > 0;
     };
-    bool found = Spinner::until_or_let_run(ready, peers.a_remote_cpu());
+    bool found = Spinner::until_or_let_run(ready, peers.a_remote_cpu(), Spinner::never_much);
     peers.end_look(at);
     return found;
   }

@@ -238,7 +238,7 @@ int do_accept(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, in
     auto ready = [&] { return peers.has_news(); };
     uint32_t looks_at = listener.only_holder && !listener.reuses_port ? 0 : listener.listener_id;  // there is nobody to choose among
     peers.begin_look(looks_at);
-    bool spun = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu());
+    bool spun = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu(), Spinner::never_much);
     peers.end_look(looks_at);
     if (!spun) {
       uint32_t at = listener.listener_id;

@@ -360,7 +360,7 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
         found = kernel_events(events, max);
         return found != 0;
       };
-      again = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu());
+      again = peers.worth_spinning() && Spinner::until_or_let_run(ready, peers.a_remote_cpu(), Spinner::never_much);
       peers.end_look(at);
       if (found > 0) return found;
       if (again) continue;

@@ -122,7 +122,7 @@ bool PairEnd::ask(const KernelCall& at_once, uint64_t& word, size_t room, ssize_
     n = kNowTheKernels;
     if (alone) return come_in(word, room);
     // A writer in the kernel, with much to write perhaps: it is worth asking it to come here.
-    if (again || !Spinner::await([&] { return d.writing.load(std::memory_order_acquire) == 0; }, hint(d.writer_cpu))) return false;
+    if (again || !Spinner::await([&] { return d.writing.load(std::memory_order_acquire) == 0; }, hint(d.writer_cpu), Spinner::never_much)) return false;
   }
 }
 
@@ -154,7 +154,7 @@ int PairEnd::copy_out(const iovec* iov, int count, size_t done, size_t n) {
 // Inside: `word` is what it was when this reader came in.
 ssize_t PairEnd::await_and_take(const iovec* iov, int count, uint64_t word) {
   auto came = [&] { return in().word() != word; };
-  (void)Spinner::await(came, hint(in().direction().writer_cpu));
+  (void)Spinner::await(came, hint(in().direction().writer_cpu), Spinner::never_much);
   size_t room = total_bytes(iov, count), done = 0;
   for (int turns = kMostTurns;; --turns) {
     word = in().word();

@@ -30,6 +30,7 @@ constexpr uint64_t kCountedBytes = 4096;
 
 // About 20 us: far less than a process needs to end and to be waited for.
 constexpr uint64_t kLookTicks = 1u << 16;
+constexpr size_t kMuchBytes = 1024;
 
 int unread_in_kernel(int fd) {
   int n = 0;
@@ -81,6 +82,7 @@ size_t PipeEnd::in_ring() { return has_channel() ? channel().readable(channel().
 ssize_t PipeEnd::take(const iovec* iov, int count) {
   size_t n = channel().readable(channel().word());
   size_t wanted = total_bytes(iov, count);
+  if (n > 0) pace_.received(n);
   if (n > wanted) n = wanted;
   if (n == 0) return 0;
   IovCursor cursor(iov, count, 0);
@@ -139,18 +141,20 @@ bool PipeEnd::is_writer_awake() const {
 // Whether it has begun ring mode.
 bool PipeEnd::await_ring() {
   auto ready = [this] { return !Channel::is_wanted(channel().word()); };
-  return Spinner::await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // a hint
+  return Spinner::await(ready, header().writer_cpu.load(std::memory_order_relaxed), Spinner::never_much);  // a hint
 }
 
 bool PipeEnd::is_still_empty(uint64_t word) const { return channel().word() == word; }
 
 bool PipeEnd::await_bytes() {
   header().reader_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
+  if (Spinner::is_elsewhere(header().writer_cpu.load(std::memory_order_relaxed))) pace_.before_wait();  // likewise
   auto ready = [this] {
     uint64_t word = channel().word();
     return !Channel::is_ring(word) || channel().readable(word) != 0;
   };
-  return Spinner::await(ready, header().writer_cpu.load(std::memory_order_relaxed));  // likewise
+  auto is_much = [this] { return in_ring() >= kMuchBytes; };
+  return Spinner::await(ready, header().writer_cpu.load(std::memory_order_relaxed), is_much);  // likewise
 }
 
 ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
@@ -225,7 +229,7 @@ bool PipeEnd::await_space(size_t wanted) {
     uint64_t word = channel().word();
     return !Channel::is_ring(word) || channel().space(word) >= wanted;
   };
-  return Spinner::await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // a hint
+  return Spinner::await(ready, header().reader_cpu.load(std::memory_order_relaxed), [] { return true; });  // a hint
 }
 
 // A reader wants the ring: whether it begins. Under the write lock.
@@ -234,7 +238,7 @@ bool PipeEnd::begin_ring(int fd, uint64_t word, size_t total) {
   auto ready = [&] { return unread_in_kernel(fd) == 0 || channel().word() != word; };
   // The reader is busy with what it has read. Worth waiting for if there is much to write.
   uint32_t reader_cpu = header().reader_cpu.load(std::memory_order_relaxed);  // a hint
-  if (!ready() && (total <= PIPE_BUF || !Spinner::is_promising() || !Spinner::await(ready, reader_cpu))) return false;
+  if (!ready() && (total <= PIPE_BUF || !Spinner::is_promising() || !Spinner::await(ready, reader_cpu, Spinner::never_much))) return false;
   if (channel().word() != word) return true;
   looked_at_ = 0;  // the reader may have died since it wished so
   return channel().enter(word);
@@ -247,7 +251,7 @@ bool PipeEnd::await_wish(int fd, uint64_t word) {
   if (unread_in_kernel(fd) + PIPE_BUF <= int(header().limit.load(std::memory_order_relaxed))) return false;  // likewise
   header().writer_cpu.store(current_cpu(), std::memory_order_relaxed);  // likewise
   auto ready = [&] { return channel().word() != word; };
-  return Spinner::await(ready, header().reader_cpu.load(std::memory_order_relaxed));  // likewise
+  return Spinner::await(ready, header().reader_cpu.load(std::memory_order_relaxed), Spinner::never_much);  // likewise
 }
 
 // What this thread writes to the kernel next comes after what is in the ring. Ends with --writing.

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include "preload/files/file.h"
+#include "preload/stream_pace.h"
 #include "preload/process_lock.h"
 #include "shm/channel.h"
 
@@ -71,6 +72,7 @@ class PipeEnd : public File {
   bool flush(int fd);
   void note_accelerated();
 
+  StreamPace pace_;  // of a reader
   std::atomic<uint64_t> looked_at_{0};  // when the kernel's pipe was looked at last, in ticks
 };
 

@@ -220,14 +220,19 @@ bool TcpSocket::was_accepted() const {
   return !initiator || shared || (peer != nullptr && (peer->state.load(std::memory_order_acquire) & kAccepted) != 0);
 }
 
+namespace {
+constexpr int64_t kMuchBytes = 1024;
+}  // namespace
+
 template <class Ready>
 int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, const Deadline& deadline,
                                 uint32_t seen_unrestarted, uint32_t seen, Ready&& ready_connected) {
   Looking looking;
   // The kernel's by now: its slots may be gone.
   auto ready = [&] { return state != TcpState::kConnected || ready_connected(); };
+  auto is_much = [&] { return (wants & kWantsBytes) == 0 || readable_bytes() >= kMuchBytes; };
   auto news = [&] { return ready() || coordinator.has_packets() || peers.is_unfinished(); };
-  if (state == TcpState::kConnected && !news() && !Spinner::until_or_let_run(news, peer_cpu())) {
+  if (state == TcpState::kConnected && !news() && !Spinner::until_or_let_run(news, peer_cpu(), is_much)) {
     if (signal_counts.unrestarted != seen_unrestarted) return -EINTR;
     Slot* peer = theirs;
     if (peer == nullptr || !pair->peer_attached() || !was_accepted() || is_left_behind_by_peer() || followed) {
@@ -296,6 +301,7 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
 }
 
 int TcpSocket::wait_for_bytes(size_t at_least, const Deadline& deadline, uint32_t seen_unrestarted) {
+  if (Spinner::is_elsewhere(peer_cpu())) pace.before_wait();
   auto ready = [this, at_least] {
     return has_bytes(int64_t(at_least)) || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
@@ -391,6 +397,7 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
   size_t done = 0;
   int64_t available = in.available();
   if (available > 0 && left == 0) return 0;
+  if (available > 0) pace.received(uint64_t(available));
   // A read that begins at the urgent byte begins after it; any other ends there.
   bool at_urgent = available > 0 && bytes_to_mark() == 0;
   size_t passed = at_urgent && !urgent_inline ? 1 : 0;
@@ -529,6 +536,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
       }
       if (n < 0) return done > 0 ? ssize_t(done) : n;
     }
+    pace.sent();
     look_behind();
     if (done == total) return ssize_t(done);
     if (!wait) {

@@ -12,6 +12,7 @@
 #include "preload/files/file.h"
 #include "preload/pair.h"
 #include "preload/sleep.h"
+#include "preload/stream_pace.h"
 #include "preload/unix_name.h"
 #include "preload/waiting.h"
 #include "shm/byte_ring.h"
@@ -236,6 +237,7 @@ class TcpSocket : public File {
   WaitingLinks waiting;           // initiator: while nobody has accepted it
 
   Mutex send_lock, receive_lock;
+  StreamPace pace;
   std::atomic<uint32_t> waiting_bytes{0}, waiting_space{0};  // threads asleep on the doorbell
   std::atomic<uint32_t> own_doorbell{0};  // grows in wake_own_threads()
 
