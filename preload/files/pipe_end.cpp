@@ -148,7 +148,8 @@ bool PipeEnd::is_still_empty(uint64_t word) const { return channel().word() == w
 
 bool PipeEnd::await_bytes() {
   header().reader_cpu.store(current_cpu(), std::memory_order_relaxed);  // a hint
-  if (Spinner::is_elsewhere(header().writer_cpu.load(std::memory_order_relaxed))) pace_.before_wait();  // likewise
+  if (pace_.is_due() && Spinner::is_elsewhere(header().writer_cpu.load(std::memory_order_relaxed)))  // likewise
+    pace_.look_away([this] { return uint64_t(in_ring()); });
   auto ready = [this] {
     uint64_t word = channel().word();
     return !Channel::is_ring(word) || channel().readable(word) != 0;

@@ -300,8 +300,20 @@ int TcpSocket::wait_on_doorbell(uint32_t wants, std::atomic<uint32_t>& waiting, 
   return deadline.passed() && !ready() ? -EAGAIN : 0;
 }
 
+void TcpSocket::look_away() {
+  {
+    Looking looking;
+    if (state != TcpState::kConnected || !Spinner::is_elsewhere(peer_cpu())) return;
+  }
+  pace.look_away([this]() -> uint64_t {
+    Looking looking;
+    int64_t n = state == TcpState::kConnected ? readable_bytes() : 0;
+    return n > 0 ? uint64_t(n) : 0;
+  });
+}
+
 int TcpSocket::wait_for_bytes(size_t at_least, const Deadline& deadline, uint32_t seen_unrestarted) {
-  if (Spinner::is_elsewhere(peer_cpu())) pace.before_wait();
+  if (pace.is_due()) look_away();
   auto ready = [this, at_least] {
     return has_bytes(int64_t(at_least)) || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
@@ -536,7 +548,6 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
       }
       if (n < 0) return done > 0 ? ssize_t(done) : n;
     }
-    pace.sent();
     look_behind();
     if (done == total) return ssize_t(done);
     if (!wait) {
@@ -639,6 +650,7 @@ void TcpSocket::push_news() {
 }
 
 void TcpSocket::after_publish() {
+  pace.sent();
   sleep_wake_fence();
   if (theirs == nullptr) attach();
   wake_peer(kWantsBytes);

@@ -305,6 +305,7 @@ class TcpSocket : public File {
   void after_publish();
   void after_retire(uint64_t available_before);
   void wake_peer(uint32_t wants);
+  void look_away();
   int wait_for_bytes(size_t at_least, const Deadline& d, uint32_t seen_unrestarted);
   // `record`: until there is space for one of so many bytes.
   int wait_for_space(const Deadline& d, uint32_t seen_unrestarted, const size_t* record = nullptr);
