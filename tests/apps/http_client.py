@@ -18,6 +18,12 @@ import time
 PATIENCE_SECONDS = 15
 
 
+def difference(got, wanted):
+    """Where the first wrong byte is, and what stands there."""
+    at = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), min(len(got), len(wanted)))
+    return f"from {at} on {got[at:at + 60]!r} for {wanted[at:at + 60]!r}"
+
+
 class Unanswered(Exception):
     """The connection ended before the first byte of an answer."""
 
@@ -124,7 +130,7 @@ class Load:
         if status != 200:
             raise ValueError(f"status {status}")
         if body != self.files[path]:
-            raise ValueError(f"wrong contents, {len(body)} bytes")
+            raise ValueError(f"wrong contents, {len(body)} bytes, {difference(body, self.files[path])}")
         self.count("requests")
         if keep and kept:
             return connection
