@@ -46,8 +46,9 @@ class Protect:
 
     def _entrances(self):
         def run(way):
+            way.begin_counting()
             figures, = self.runner.run("entrances", [], two_cores(), launchers=(way.launcher(), ()), over="fork")
-            return figures, ""
+            return figures, problem(way)
         yield self._case("entrances", "one thread", ENTRANCES, run)
 
     def _ipc(self):
@@ -58,8 +59,9 @@ class Protect:
 
     def _connections(self):
         def run(way):
+            way.begin_counting()
             figures, = self.runner.run("connrate", [], two_cores(), launchers=(way.launcher(),) * 2)
-            return figures, ""
+            return figures, problem(way)
         yield self._case("connections", "TCP", [RATE], run)
 
     def _server(self, app):
@@ -67,12 +69,21 @@ class Protect:
             yield server_case(self.session, self.options, app, SERVERS[app].variants[0], connections, two_cores())
 
 
+def problem(way):
+    accelerated, fallbacks = way.counted()
+    return "" if accelerated > 0 else f"NOT ACCELERATED {fallbacks or ''}".strip()
+
+
 def cases(session, options):
     return list(Protect(session, options).cases())
 
 
 def open_ways(session, options):
-    return opened(session, {way: ("divided", [f"--protect={way}"]) for way in WAYS})
+    stack = opened(session, {way: ("divided", [f"--protect={way}"]) for way in WAYS})
+    for name, way in session.open_ways.items():
+        if way.protection() != name:
+            session.missing[name] = "not measured: no protection keys here"
+    return stack
 
 
 def title(options):

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <link.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -11,9 +10,9 @@
 
 #include "preload/coordinator_link.h"
 #include "preload/fork.h"
-#include "preload/kernel.h"
 #include "preload/keys.h"
 #include "preload/libc.h"
+#include "preload/say.h"
 #include "preload/user_memory.h"
 #include "shm/key_instructions.h"
 
@@ -48,15 +47,6 @@ uint32_t found_in(const void* code, size_t bytes, const void*& first) {
     });
   }
   return n;
-}
-
-[[gnu::format(printf, 1, 2)]] void say(const char* format, ...) {
-  char line[512];
-  va_list list;
-  va_start(list, format);
-  int n = vsnprintf(line, sizeof line, format, list);
-  va_end(list);
-  if (n > 0) (void)!kernel::write(2, line, size_t(n) < sizeof line ? size_t(n) : sizeof line - 1);
 }
 
 bool contains(const dl_phdr_info& info, const void* address) {

@@ -16,6 +16,7 @@
 #include "preload/libc.h"
 #include "preload/namespaces.h"
 #include "preload/peers.h"
+#include "preload/say.h"
 #include "preload/sleep.h"
 #include "shm/death_point.h"
 #include "shm/futex.h"
@@ -41,12 +42,6 @@ void limit_waits(int socket) {
   timeval limit{1, 0};
   libc.setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   libc.setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-}
-
-void complain(const char* directory, const char* what) {
-  char line[256];
-  int n = snprintf(line, sizeof line, "sluice: %s: %s; staying on the kernel\n", directory, what);
-  if (n > 0) (void)!kernel::write(2, line, size_t(n));
 }
 
 }  // namespace
@@ -132,10 +127,10 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   bool accepted = fits && p.version == kProtocolVersion && p.status == 0 && r.fd_count >= 3;
   if (fits && !accepted && !warned_) {
     warned_ = true;
-    complain(directory_path_, p.version != kProtocolVersion || p.status == EPROTO
-                                  ? "coordinator of another version"
-                                  : p.status == EDQUOT ? "no more processes of this user may connect (policy)"
-                                                       : "coordinator refuses this process");
+    say("sluice: %s: %s; staying on the kernel\n", directory_path_,
+        p.version != kProtocolVersion || p.status == EPROTO ? "coordinator of another version"
+        : p.status == EDQUOT                                ? "no more processes of this user may connect (policy)"
+                                                            : "coordinator refuses this process");
   }
   if (accepted) {
     // All of it or nothing: what an earlier coordinator gave goes on to be looked at.

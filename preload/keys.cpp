@@ -12,6 +12,7 @@
 #include <ucontext.h>
 
 #include "preload/libc.h"
+#include "shm/layout.h"
 
 namespace sluice::preload {
 
@@ -19,7 +20,7 @@ constinit KeyPage key_page{};
 
 namespace {
 
-constexpr uintptr_t kPage = 4096;
+constexpr uintptr_t kPage = shm::kPageBytes;
 
 uintptr_t page_of(uintptr_t a) { return a & ~(kPage - 1); }
 
@@ -79,7 +80,7 @@ bool has_threads() {
 #if defined(__x86_64__)
 // The library's last function (-Wl,-fini): destructors of others come after it.
 extern "C" __attribute__((visibility("hidden"), used)) void sluice_end() {
-  if (key_page.both != 0) write_rights((read_rights() & ~key_page.both) | key_page.shut);
+  if (key_page.both != 0) write_rights(shut(read_rights()));
 }
 #else
 extern "C" __attribute__((visibility("hidden"), used)) void sluice_end() {}
@@ -97,7 +98,7 @@ int begin_keys() {
   unsigned shift = 2 * unsigned(key);
   key_page = {uint32_t{PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE} << shift, uint32_t{PKEY_DISABLE_WRITE} << shift, int(key), at};
   if (guard_statics(statics)) {
-    write_rights((read_rights() & ~key_page.both) | key_page.shut);
+    write_rights(shut(read_rights()));
     return 0;
   }
   int error = errno;
@@ -114,7 +115,7 @@ bool allow_reading(int code, void* context) {
   auto* rights = reinterpret_cast<uint32_t*>(frame + key_page.pkru_at);
   bool present = (*reinterpret_cast<uint64_t*>(frame + kPresentAt) >> kPkruComponent & 1) != 0;
   if (!present || (*rights & (key_page.both ^ key_page.shut)) == 0) return false;
-  *rights = (*rights & ~key_page.both) | key_page.shut;
+  *rights = shut(*rights);
   return true;
 }
 #else

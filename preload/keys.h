@@ -28,6 +28,7 @@ struct alignas(4096) KeyPage {
 extern KeyPage key_page;
 
 #if defined(__x86_64__)
+// `volatile`, both: what they read and write is no variable that the compiler knows of, and it must not leave one out.
 inline uint32_t read_rights() {
   uint32_t rights, high;
   __asm__ volatile("rdpkru" : "=a"(rights), "=d"(high) : "c"(0));
@@ -40,6 +41,10 @@ inline uint32_t read_rights() { return 0; }
 inline void write_rights(uint32_t) {}
 #endif
 
+// These rights, with ours as outside of the shim.
+inline uint32_t shut(uint32_t rights) { return (rights & ~key_page.both) | key_page.shut; }
+inline bool is_shut(uint32_t rights) { return (rights & key_page.both) == key_page.shut; }
+
 // While it lives this thread may write to the shim's memory. Nests. Nothing is to be called within it that runs code of the
 // program's or may not return: see Outside.
 class Entrance {
@@ -51,7 +56,7 @@ class Entrance {
   }
   [[gnu::always_inline]] ~Entrance() {
     if (key_page.both != 0 && (before_ & key_page.both) != 0) [[unlikely]]
-      write_rights((before_ & ~key_page.both) | key_page.shut);
+      write_rights(shut(before_));
   }
   Entrance(const Entrance&) = delete;
   Entrance& operator=(const Entrance&) = delete;
@@ -66,7 +71,7 @@ class Outside {
   [[gnu::always_inline]] Outside() {
     if (key_page.both == 0) [[likely]] return;
     before_ = read_rights();
-    if ((before_ & key_page.both) != key_page.shut) write_rights((before_ & ~key_page.both) | key_page.shut);
+    if (!is_shut(before_)) write_rights(shut(before_));
   }
   [[gnu::always_inline]] ~Outside() {
     if (key_page.both != 0 && (before_ & key_page.both) == 0) [[unlikely]] write_rights(before_);
@@ -88,7 +93,7 @@ template <class F>
 inline void begin_handler() {
   if (__builtin_expect(key_page.both == 0, true)) return;
   uint32_t rights = read_rights();
-  if ((rights & key_page.both) != key_page.shut) write_rights((rights & ~key_page.both) | key_page.shut);
+  if (!is_shut(rights)) write_rights(shut(rights));
 }
 
 // From now on the shim's memory has a key: its statics, and what is mapped from here on. This thread is outside.

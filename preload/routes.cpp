@@ -144,12 +144,12 @@ bool has_room(Route& r) {
 
 // One that looks for connections, awake, and was not given one in this look; unless it has more of ours than others have, or one
 // that has just ended: connections that last are for all.
-Route* find_looking(const Choices& c) {
+Route* find_looking(const Choices& c, uint32_t start) {
   uint32_t least = UINT32_MAX;
   for (uint32_t i = 0; i < c.known; ++i)
     if (uint32_t n = c.routes[i]->pair->connections(); n < least) least = n;
   for (uint32_t i = 0; i < c.known; ++i) {
-    Route& r = *c.routes[(turn + i) % c.known];
+    Route& r = *c.routes[(start + i) % c.known];
     uint32_t look = r.pair->peer_look(r.listener);
     if (look == 0 || look == r.looked || r.pair->connections() > least + 1) continue;
     r.looked = look;
@@ -167,27 +167,27 @@ bool is_awake_elsewhere(const Choices& c) {
 
 // One that looks. If there is none, but one that is awake: it may be about to, having just been done with our last connection,
 // and to wait so long costs whoever has nothing else to do less than to wake one up. How often that came true decides whether it is tried.
-Route* find_or_await_looking(const Choices& c, bool may_wait) {
+Route* find_or_await_looking(const Choices& c, uint32_t start) {
   static int experience = 8;  // 0..16
   static uint32_t skipped = 0;
   constexpr uint64_t kPatienceNs = 2'000;
-  Route* r = find_looking(c);
-  if (r != nullptr || !may_wait || !is_awake_elsewhere(c) || (experience == 0 && ++skipped % 16 != 0)) return r;
+  Route* r = find_looking(c, start);
+  if (r != nullptr || !is_awake_elsewhere(c) || (experience == 0 && ++skipped % 16 != 0)) return r;
   for (uint64_t end = now_ns() + kPatienceNs; r == nullptr && now_ns() < end;) {
     for (int i = 0; i < 8; ++i) cpu_relax();
-    r = find_looking(c);
+    r = find_looking(c, start);
   }
   experience = r != nullptr ? experience + (experience < 15 ? 2 : 0) : experience - (experience > 0 ? 1 : 0);
   return r;
 }
 
-// One that looks for connections; else one that sleeps and was not given a connection yet, else one that sleeps, else the next in turn:
+// For a caller that may wait one that looks for connections; else one that sleeps and was not given a connection yet, else one that sleeps, else the next in turn:
 // as the coordinator chooses, which sees more of them and asks the same. Null: their backlogs are full.
 Route* choose(const Choices& c, bool may_wait) {
-  if (Route* r = may_wait ? find_or_await_looking(c, may_wait) : nullptr) return r;
+  uint32_t start = turn++;
+  if (Route* r = may_wait ? find_or_await_looking(c, start) : nullptr) return r;
   Route* assigned = nullptr;
   Route* next = nullptr;
-  uint32_t start = turn++;
   for (uint32_t i = 0; i < c.known; ++i) {
     Route& r = *c.routes[(start + i) % c.known];
     if (!has_room(r)) continue;

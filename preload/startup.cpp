@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 #include "preload/code_watch.h"
 #include "preload/coordinator_link.h"
@@ -23,6 +22,7 @@
 #include "preload/keys.h"
 #include "preload/libc.h"
 #include "preload/pipes.h"
+#include "preload/say.h"
 #include "preload/signals.h"
 #include "preload/socket_pairs.h"
 #include "shm/protocol.h"
@@ -50,7 +50,7 @@ shm::Keys wanted_keys(const char* directory) {
   const char* wanted = getenv("SLUICE_PROTECT");
   if (wanted == nullptr || *wanted == 0) {
     int n = snprintf(text, sizeof text, "%s/%s", directory, shm::kKeysName);
-    int fd = n > 0 && size_t(n) < sizeof text ? int(libc.syscall(SYS_openat, AT_FDCWD, text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) : -1;
+    int fd = n > 0 && size_t(n) < sizeof text ? kernel::open(text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
     if (fd < 0) return shm::Keys::kNone;
     memset(text, 0, sizeof text);
     (void)!kernel::read(fd, text, sizeof text - 1);
@@ -68,9 +68,7 @@ void protect_memory(shm::Keys wanted) {
     Entrance entrance;
     return begin_code_watch(wanted == shm::Keys::kStrict);
   }
-  char line[128];
-  int n = snprintf(line, sizeof line, "sluice: no protection keys here (%s); going on without\n", strerror(-error));
-  if (n > 0) (void)!kernel::write(2, line, size_t(n));
+  say("sluice: no protection keys here (%s); going on without\n", strerror(-error));
 }
 
 __attribute__((constructor)) void start() {

@@ -65,6 +65,10 @@ class Sluice:
         # Pipes and socket pairs are counted apart.
         return accelerated + sum(after[key] - self._before[key] for key in ("pipes_total", "socketpairs_total")), fallbacks
 
+    def protection(self):
+        """What the coordinator has of --protect: less than was asked for where there are no keys."""
+        return self._coordinator.status()["protect"]
+
     def coordinator_work(self):
         cpu_seconds = self._coordinator.cpu_seconds() - self._cpu_seconds_before
         before, after = (sum(status["requests_total"].values())

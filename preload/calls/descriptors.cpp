@@ -224,8 +224,8 @@ void note_pipe_ioctl(int fd, unsigned long request, int* argument) {
 
 // With an empty path these calls are fstat.
 void part_if_named(int fd, const char* path, int flags) {
-  Entrance entrance;
   if ((flags & AT_EMPTY_PATH) == 0 || descriptors.peek(fd) == nullptr || path == nullptr || *path != 0) return;
+  Entrance entrance;
   FileReference f(fd);
   if (f.get() != nullptr && f.get()->kind() == FileKind::kTcpSocket) (void)part_from_others(static_cast<TcpSocket&>(*f.get()), fd);
 }

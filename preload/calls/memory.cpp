@@ -10,9 +10,7 @@ namespace sluice::preload {
 
 namespace {
 
-constexpr size_t kPage = 4096;
-
-size_t pages_of(size_t bytes) { return (bytes + kPage - 1) & ~(kPage - 1); }
+size_t pages_of(size_t bytes) { return (bytes + shm::kPageBytes - 1) & ~(shm::kPageBytes - 1); }
 
 int judge(void* code, size_t bytes) {
   Entrance entrance;
@@ -23,7 +21,7 @@ int judge(void* code, size_t bytes) {
 }
 
 #if defined(__x86_64__)
-// Allocators map memory before anything of libc's can be looked up.
+// Allocators map memory before anything of libc's can be looked up. `volatile`: the call is made whatever becomes of its result.
 long call_early(long number, long a, long b, long c, long d = 0, long e = 0, long f = 0) {
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;

@@ -65,10 +65,11 @@ HELP = {
     ("sluice", "bench", "connect"): ["--kinds", "--acceptors", "--cores", "--workers", "--connections", "--ways", "--rounds",
                                      "--seconds", "--json"],
     ("sluice", "bench", "apps"): ["--apps", "--connections", "--ways", "--user", "--rounds", "--seconds", "--json"],
+    ("sluice", "bench", "protect"): ["--parts", "--connections", "--user", "--rounds", "--seconds", "--json"],
     ("sluice", "bench", "all"): ["--report", "--quick", "--only"],
-    ("sluice", "bench"): ["requests", "limits", "ipc", "connect", "apps", "all"],
+    ("sluice", "bench"): ["requests", "limits", "ipc", "connect", "apps", "protect", "all"],
     ("sluiced",): ["--dir", "--queues", "divided", "shared", "auto", "noc", "--poll", "adaptive", "busy", "--cpu",
-                   "--protect", "none", "regions", "--grants", "--foreground", "--linger", "--version"],
+                   "--protect", "none", "regions", "keys", "keys-strict", "--grants", "--foreground", "--linger", "--version"],
 }
 
 

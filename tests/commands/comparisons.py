@@ -108,6 +108,18 @@ class Ipc(Comparison):
                          [(kind, pairs, cores, 1) for cores in ("two", "one") for kind in ("tcp", "pipe")
                           for pairs in (1, 4)])
 
+    def test_what_protection_costs_has_a_row_for_each_kind(self):
+        rows = self.measured("protect", "--rounds=3", "--seconds=0.02", "--parts=entrances,connections")
+        figures = ["entrances_per_s"] * 3 + ["system_calls_per_s"] * 3 + ["connections_per_s"] * 3
+        self.assertEqual([(r["figure"], r["way"]) for r in rows], list(zip(figures, ("none", "regions", "keys") * 3)))
+        for row in rows:
+            if row["way"] == "keys" and row["rounds"] == 0:  # of a processor that has none
+                self.assertIn("no protection keys", row["problem"])
+                continue
+            self.assertEqual(row["rounds"], 3, row)
+            self.assertNotIn("problem", row)
+            self.assertEqual("ratio_rounds" in row, row["way"] != "none", row)
+
     def test_the_output_is_a_table(self):
         path = os.path.join(self.directory, "rows.json")
         status, out, err = self.call(self.build.sluice, "bench", "ipc", *self.QUICK, "--kinds=unix", "--sizes=8",
