@@ -46,11 +46,11 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
                                      "commands on this host in shared memory");
   run->formatter(std::make_shared<RunFormatter>());
   run->add_option("--queues", o.queues, "for a new coordinator: divided or shared request queues, auto, or noc")
-      ->check(CLI::IsMember({"divided", "shared", "auto"}));
+      ->check(CLI::IsMember({"divided", "shared", "auto", "noc"}));
   run->add_option("--poll", o.poll, "for a new coordinator: adaptive or busy polling")
       ->check(CLI::IsMember({"adaptive", "busy"}));
   run->add_option("--protect", o.protect, "for a new coordinator: none, regions, keys or keys-strict")
-      ->check(CLI::IsMember({"none", "regions"}));
+      ->check(CLI::IsMember({"none", "regions", shm::kKeys, shm::kKeysStrict}));
   run->add_flag("--require", o.require,
                 "fail with status 125 instead of running COMMAND on the kernel");
   return run;

@@ -76,6 +76,14 @@ def code_is_refused(rig):
     server.process.kill()
 
 
+def sluice_run_takes_it(rig):
+    """For the coordinator that it starts."""
+    directory = f"{rig.directory}/of-its-own"
+    command = [rig.build.sluice, "run", f"--dir={directory}", "--protect=keys", "--require", "--", rig.build.sluice, "status", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=20, env=rig.environment(preload=False))
+    check(answer.returncode == 0 and json.loads(answer.stdout)["protect"] == "keys", f"{answer.stdout[-300:]} {answer.stderr}")
+
+
 def one_program_may_go_without(rig):
     """SLUICE_PROTECT is the program's own choice."""
     server = EchoServer(rig)
@@ -96,6 +104,7 @@ def keys(rig):
     stray_writes_end_the_writer_alone(rig)
     code_is_seen(rig)
     one_program_may_go_without(rig)
+    sluice_run_takes_it(rig)
     use_keys(rig, "keys-strict")
     code_is_refused(rig)
     rig.check_nothing_left()
