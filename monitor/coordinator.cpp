@@ -142,7 +142,7 @@ void Coordinator::run() {
         shm::cpu_relax();
       else
         sched_yield();
-    } else {
+    } else if (!stopping_) {  // the look may have found the signal that ends it
       sleep();
     }
     if (lifetime_.is_over()) stopping_ = true;
