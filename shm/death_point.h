@@ -1,8 +1,9 @@
-// Where a test lets a process die: at the labelled edges of the rings and at each message of the protocol. In what is
+// Where a test lets a process die or stop: at the labelled edges of the rings and at each message of the protocol. In what is
 // built for use there is nothing of it; tests/faults builds the library and the coordinator once more, with
 // SLUICE_DEATH_POINTS.
 //
 //   SLUICE_DEATH=R0.before,3    the third time that this process comes to just before R0 it kills itself
+//   SLUICE_STOP=R0.before,FILE  when it comes there and the file exists it removes the file and stops (SIGSTOP)
 //   SLUICE_DEATH_LOG=FILE       gets the name of each place that a process comes to, once
 #pragma once
 
@@ -29,6 +30,10 @@ inline void come_to(const char* what, unsigned which, const char* when) {
   if (const char* wanted = getenv("SLUICE_DEATH"); wanted != nullptr) {
     bool here = strncmp(wanted, name, size_t(bytes)) == 0 && wanted[bytes] == ',';
     if (here && ++visits == atoi(wanted + bytes + 1)) kill(getpid(), SIGKILL);
+  }
+  if (const char* wanted = getenv("SLUICE_STOP"); wanted != nullptr) {
+    bool here = strncmp(wanted, name, size_t(bytes)) == 0 && wanted[bytes] == ',';
+    if (here && syscall(SYS_unlinkat, AT_FDCWD, wanted + bytes + 1, 0) == 0) kill(getpid(), SIGSTOP);
   }
   const char* path = getenv("SLUICE_DEATH_LOG");
   for (int i = 0; path != nullptr && i < logged_count; ++i)

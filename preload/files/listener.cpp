@@ -43,6 +43,8 @@ void post_role(uint32_t id, AcceptorRole role) {
 // Says, in our slot, that this connection has to be made elsewhere.
 void send_away(Pair& p, uint32_t slot, uint32_t generation) {
   Slot& mine = p.out().slot(slot);
+  // It may never have been ours: whoever sees the new generation before the news reads in the slot what is there.
+  if (mine.generation.load(std::memory_order_relaxed) != generation) clear_slot(mine);  // our own
   mine.state.store(kRedirect | kClosed, std::memory_order_relaxed);  // ordered by the next store
   mine.generation.store(generation, std::memory_order_release);
   sleep_wake_fence();

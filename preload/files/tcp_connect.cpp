@@ -68,6 +68,8 @@ SocketName concrete(SocketName to) {
   return to;
 }
 
+}  // namespace
+
 void clear_slot(Slot& s) {
   // The peer reads none of this before it sees the new generation.
   constexpr auto relaxed = std::memory_order_relaxed;  // ordered by the generation's release
@@ -86,8 +88,6 @@ void clear_slot(Slot& s) {
   s.urgent.store(0, relaxed);
   for (Shared<DomainId>& m : s.channel_makers) m.store(kNobody, relaxed);
 }
-
-}  // namespace
 
 // ---- names --------------------------------------------------------------------------------
 

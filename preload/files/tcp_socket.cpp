@@ -67,7 +67,7 @@ long wait_on_words(const Word& peers, const Word& own, const Deadline& deadline,
 uint32_t TcpSocket::remote_state() const {
   const Slot* theirs = this->theirs;  // another thread may move what nobody has accepted
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  // Sent away: the slot's other words are an earlier connection's. What is shared cannot move.
+  // Sent away. What is shared cannot move.
   if ((s & kRedirect) != 0 && !dead) return initiator && !shared ? kRedirect : kFin | kClosed | kReset;
   // Closed with bytes unread is a reset; the peer itself may not have seen that there were any.
   if ((s & kClosed) != 0 && theirs->head.load(std::memory_order_acquire) != mine->tail.load(std::memory_order_relaxed))

@@ -37,6 +37,9 @@ inline constexpr size_t kPieceBytes = 32 * 1024;
 // Whether a connection that waited went to another process.
 enum class Moved : uint8_t { kYes, kNo, kNobodyIdle, kSoonAccepted, kLater };
 
+// Of our side, for another connection: nothing is left of the words of the one before.
+void clear_slot(shm::Slot& s);
+
 enum class TcpState : uint8_t { kUnconnected, kConnected, kListening };
 
 // What a listening socket has besides.
