@@ -60,9 +60,9 @@ Deadline Deadline::in_ms(int64_t ms) {
   return ms < 0 ? never() : in(&t);
 }
 
-Deadline Deadline::in_us(int64_t us) {
+Deadline Deadline::in_some_us(int64_t us) {
   timespec t{us / 1'000'000, us % 1'000'000 * 1000};
-  return us == 0 ? never() : in(&t);
+  return in(&t);
 }
 
 timespec Deadline::left() const {

@@ -22,7 +22,8 @@ class Deadline {
   static Deadline never() { return Deadline(); }
   static Deadline in_ms(int64_t ms);                // negative: never
   static Deadline in(const timespec* relative);     // null: never
-  static Deadline in_us(int64_t us);                // 0: never, as SO_RCVTIMEO has it
+  // 0: never, as SO_RCVTIMEO has it.
+  static Deadline in_us(int64_t us) { return us == 0 ? never() : in_some_us(us); }
   bool is_never() const { return never_; }
   bool passed() const;
   const timespec* absolute() const { return never_ ? nullptr : &at_; }
@@ -31,6 +32,7 @@ class Deadline {
   Deadline or_earlier(const Deadline& other) const;
 
  private:
+  static Deadline in_some_us(int64_t us);
   timespec at_{};
   bool never_ = true;
 };

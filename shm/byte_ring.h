@@ -37,6 +37,14 @@ namespace sluice::shm {
 // smallest ring was at least three quarters free.
 inline constexpr uint64_t kQuietBytes = (1u << kSmallestRingLog2) / 4;
 
+// How far ahead of its tail a writer of small messages fetches the ring's lines.
+inline constexpr uint64_t kAheadBytes = 4 * kCacheLine;
+
+// A writer has put a small message before `end`, and more are to come: the reader has the next lines of the ring, from when it
+// read them last. So they are on their way while the next messages are written, instead of each being waited for. Where the ring
+// ends they are in vain; no prefetch faults.
+inline void fetch_ahead(const std::byte* end) { __builtin_prefetch(end + kAheadBytes, 1); }
+
 // Two pieces of ring memory: the part up to the ring's end, and the part from its start.
 template <class Byte>
 struct Pieces {
@@ -142,7 +150,7 @@ class ByteProducer {
   }
 
   // Free bytes in the newest ring, by the cached head; `fresh` looks at the peer's line.
-  [[nodiscard]] std::size_t space(bool fresh) const {
+  [[nodiscard, gnu::always_inline]] std::size_t space(bool fresh) const {
     if (!has_ring()) return 0;
     if (fresh) refresh();
     uint64_t oldest = ring().from > head_seen_ ? ring().from : head_seen_;
@@ -151,7 +159,7 @@ class ByteProducer {
   }
 
   // Space to write into, at most `bytes`, by the cached head.
-  [[nodiscard]] Pieces<std::byte> reserve(std::size_t bytes) const {
+  [[nodiscard, gnu::always_inline]] Pieces<std::byte> reserve(std::size_t bytes) const {
     std::size_t free = space(false);
     if (bytes > free) bytes = free;
     if (bytes == 0) return {};

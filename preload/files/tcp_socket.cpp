@@ -581,6 +581,7 @@ ssize_t TcpSocket::send_now(const iovec* iov, int count, size_t skip, size_t at_
     if (cursor.gather(p.first, p.first_bytes) != 0 || (p.second_bytes > 0 && cursor.gather(p.second, p.second_bytes) != 0))
       return done > 0 ? ssize_t(done) : -EFAULT;
     out.publish(n);
+    if (pace.runs_ahead()) fetch_ahead(p.first + p.first_bytes);
     after_publish();
     done += n;
     left -= n;
@@ -594,6 +595,7 @@ size_t TcpSocket::make_space(size_t wanted) {
   size_t enough = wanted < kPieceBytes ? wanted : kPieceBytes;
   size_t n = out.space(false);
   if (n >= enough) return n;
+  pace.run_ahead();
   n = out.space(true);
   if (n >= wanted || !grow(wanted)) return n;
   return out.space(false);
