@@ -34,6 +34,10 @@ inline constexpr uint64_t kLapMark = uint64_t{1} << 31;
 // What the mark is for the message at this position: set in the first lap, as a new ring is zero.
 inline constexpr uint64_t lap_mark(uint64_t position) { return (position / kMessages) % 2 == 0 ? kLapMark : 0; }
 
+// The consumer has the entries from the lap before. One is fetched, for writing, so many messages before its turn; the one that the
+// consumer may look at, waiting, is left alone.
+inline constexpr uint64_t kAheadMessages = 4;
+
 class MessageProducer {
  public:
   MessageProducer() = default;
@@ -53,6 +57,7 @@ class MessageProducer {
       if (tail_ - head_seen_ >= kMessages) return false;
     }
     MessageEntry& e = ring_->entries[tail_ % kMessages];
+    __builtin_prefetch(&ring_->entries[(tail_ + kAheadMessages) % kMessages], 1);
     for (std::size_t i = 0; i < kMessageWords; ++i) e.words[i] = m.words[i];
     uint64_t first = (first_word_of(m) & ~kLapMark) | lap_mark(tail_++);
     if (staged_ != nullptr) {
