@@ -30,8 +30,25 @@ constinit std::atomic<unsigned long long> libraries_seen{0};  // dlpi_adds of dl
 constinit bool loader_may_hang = false;  // a thread of our parent's, of whom nothing is left here, may have had its lock
 constinit std::atomic<uint32_t> in_libraries{0}, in_mapped{0};
 
+// Code whose instructions are the C library's and the loader's own, as long as nobody could write there.
+struct Span {
+  std::atomic<uintptr_t> begin, end;
+  bool overlaps(uintptr_t from, uintptr_t to) const {
+    return from < end.load(std::memory_order_relaxed) && to > begin.load(std::memory_order_relaxed);  // of this process's own doing
+  }
+};
+constexpr size_t kTrusted = 4;
+constinit Span trusted[kTrusted]{};
+
+bool is_trusted_code(const void* code) {
+  for (const Span& t : trusted)
+    if (t.overlaps(uintptr_t(code), uintptr_t(code) + 1)) return true;
+  return false;
+}
+
 // Piece by piece through a buffer: what cannot be read, or ends before its mapping does, has none.
-uint32_t found_in(const void* code, size_t bytes, const void*& first) {
+template <class IsMeant>
+uint32_t found_in(const void* code, size_t bytes, const void*& first, IsMeant&& is_meant) {
   constexpr size_t kPiece = 4096, kOverlap = shm::kKeyInstructionBytes - 1;
   uint8_t piece[kPiece + kOverlap];
   uint32_t n = 0;
@@ -43,7 +60,7 @@ uint32_t found_in(const void* code, size_t bytes, const void*& first) {
       if (copy_user(piece, from, here) != 0) continue;
     }
     shm::find_key_instructions(piece, here, [&](size_t i, shm::KeyInstruction) {
-      if (n++ == 0) first = from + i;
+      if (is_meant(from + i) && n++ == 0) first = from + i;
     });
   }
   return n;
@@ -105,13 +122,22 @@ unsigned long long count_libraries() {
   return n;
 }
 
-uint32_t look_at(const List& list) {
+void trust(const Code& c) {
+  for (Span& t : trusted) {
+    if (t.end.load(std::memory_order_relaxed) != 0) continue;  // one thread
+    t.begin.store(uintptr_t(c.begin), std::memory_order_relaxed);  // likewise
+    return t.end.store(uintptr_t(c.begin) + c.bytes, std::memory_order_relaxed);  // likewise
+  }
+}
+
+uint32_t look_at(const List& list, bool at_start) {
   uint32_t all = 0;
   for (size_t i = 0; i < list.count && i < list.room; ++i) {
     const Code& c = list.code[i];
     const void* first = nullptr;
-    uint32_t found = found_in(c.begin, c.bytes, first);
+    uint32_t found = found_in(c.begin, c.bytes, first, [](const void*) { return true; });
     all += found;
+    if (c.trusted && at_start) trust(c);
     if (found == 0 || !strict || c.trusted) continue;
     say("sluice: %s+%#zx: an instruction that changes rights to protection keys; not run with --protect=keys-strict\n", c.name,
         size_t(static_cast<const char*>(first) - c.base));
@@ -120,14 +146,14 @@ uint32_t look_at(const List& list) {
   return all;
 }
 
-void look_at_all() {
+void look_at_all(bool at_start) {
   constexpr size_t kRoom = 4096;  // libraries; what is beyond is not looked at
   size_t bytes = kRoom * sizeof(Code);
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return;
   List list{static_cast<Code*>(p), kRoom};
   dl_iterate_phdr(note_code, &list);
-  uint32_t found = look_at(list);
+  uint32_t found = look_at(list, at_start);
   munmap(p, bytes);
   coordinator.count(shm::kKeyInstructions, int64_t{found} - int64_t{in_libraries.exchange(found, std::memory_order_relaxed)});  // statistics
 }
@@ -137,7 +163,15 @@ void look_at_all() {
 void begin_code_watch(bool is_strict) {
   strict = is_strict;
   libraries_seen.store(count_libraries(), std::memory_order_relaxed);  // one thread
-  look_at_all();
+  look_at_all(true);
+}
+
+void note_writing(const void* p, std::size_t bytes) {
+  for (Span& t : trusted) {
+    if (!t.overlaps(uintptr_t(p), uintptr_t(p) + bytes)) continue;
+    Entrance entrance;
+    t.end.store(0, std::memory_order_relaxed);  // likewise
+  }
 }
 
 void note_library() {
@@ -147,7 +181,7 @@ void note_library() {
 void look_at_libraries() {
   if (!libraries_come.load(std::memory_order_relaxed) || loader_may_hang || in_vfork_child()) return;  // a hint
   unsigned long long seen = libraries_seen.load(std::memory_order_acquire), now = count_libraries();
-  if (now != seen && libraries_seen.compare_exchange_strong(seen, now, std::memory_order_acq_rel)) look_at_all();
+  if (now != seen && libraries_seen.compare_exchange_strong(seen, now, std::memory_order_acq_rel)) look_at_all(false);
 }
 
 void note_fork() { loader_may_hang |= !__libc_single_threaded; }
@@ -158,11 +192,13 @@ uint32_t key_instructions() {
 
 bool is_watched(int access) { return key_page.both != 0 && (access & PROT_EXEC) != 0; }
 
+bool refuses_code() { return strict; }
+
 bool is_refused(int access) { return strict && ((access & PROT_READ) == 0 || (access & PROT_WRITE) != 0); }
 
 int judge_code(const void* code, std::size_t bytes) {
   const void* first = nullptr;
-  uint32_t found = found_in(code, bytes, first);
+  uint32_t found = found_in(code, bytes, first, [](const void* at) { return !is_trusted_code(at); });
   in_mapped.fetch_add(found, std::memory_order_relaxed);  // a statistic
   coordinator.count(shm::kKeyInstructions, found);
   return strict && found > 0 ? -EACCES : 0;

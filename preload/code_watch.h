@@ -23,8 +23,13 @@ void note_fork();
 // So many were found in this process; each time that memory with one becomes executable anew counts.
 uint32_t key_instructions();
 
+// Memory can be written from now on: if it is the C library's code, it is not known any more to be its own.
+void note_writing(const void* p, std::size_t bytes);
+
 // Whether memory with these rights is of interest.
 bool is_watched(int access);
+// Whether judge_code() refuses anything.
+bool refuses_code();
 // Whether it may not become executable, whatever is in it.
 bool is_refused(int access);
 // What has become executable: 0, or -EACCES if it may not.

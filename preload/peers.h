@@ -8,6 +8,9 @@
 
 namespace sluice::preload {
 
+// While the coordinator is away nobody announces deaths: whoever sleeps looks for them, and for its return, this often.
+inline constexpr int64_t kAwayMs = 250;
+
 class Peers {
  public:
   static constexpr uint32_t kMaxPairs = 4096;  // more than the coordinator has ports for

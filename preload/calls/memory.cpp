@@ -39,6 +39,15 @@ long call_early(long number, long a, long b, long c, long d = 0, long e = 0, lon
 void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
   if (libc.mmap == nullptr) [[unlikely]] return reinterpret_cast<void*>(call_early(SYS_mmap, long(at), long(bytes), access, flags, fd, offset));
   if (is_watched(access) && is_refused(access)) return errno = EACCES, MAP_FAILED;
+  bool in_place_of_another = (flags & MAP_FIXED) != 0;
+  if (is_watched(access) && refuses_code() && in_place_of_another && (flags & MAP_ANONYMOUS) == 0) {
+    // Looked at elsewhere first: what is there stays if this is refused.
+    void* p = libc.mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, offset);
+    int error = p != MAP_FAILED ? judge(p, pages_of(bytes)) : 0;
+    if (p != MAP_FAILED) munmap(p, bytes);
+    if (error != 0) return errno = -error, MAP_FAILED;
+  }
+  if (key_page.both != 0 && in_place_of_another) note_writing(at, bytes);
   void* p = libc.mmap(at, bytes, access, flags, fd, offset);
   bool is_new = (flags & MAP_ANONYMOUS) != 0;
   if (!is_watched(access) || p == MAP_FAILED || is_new) return p;  // in new memory there is nothing yet
@@ -56,6 +65,7 @@ void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
 
 template <class Change>
 int change(void* p, size_t bytes, int access, Change&& change) {
+  if (key_page.both != 0 && (access & PROT_WRITE) != 0) note_writing(p, bytes);
   if (!is_watched(access)) return change();
   if (is_refused(access)) return finish(-EACCES);
   int r = change();

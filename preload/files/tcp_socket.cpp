@@ -23,8 +23,6 @@ using namespace shm;
 
 namespace {
 
-// While the coordinator is away nobody announces deaths; look for its return this often.
-constexpr int64_t kAwayMs = 250;
 constexpr int64_t kUnwokenMs = 5000;
 
 Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }

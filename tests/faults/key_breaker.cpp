@@ -1,7 +1,8 @@
 // A program that does what --protect=keys is against; see protect_keys.py.
 //   key_breaker write PORT   connects, is answered once, and then writes to memory of the library's by mistake
-//   key_breaker code PORT    connects; for each line "map", "write+map", "change", "hidden", "by number" makes memory executable
-//                            that has an instruction which changes rights, and says what came of it
+//   key_breaker code PORT    connects; for each line "map", "place", "write+map", "change", "hidden", "by number" makes memory
+//                            executable that has an instruction which changes rights, and says what came of it; "libc" says of the
+//                            C library's own code once more what it is
 // Built with KEY_INSTRUCTION it has such an instruction itself.
 #include <arpa/inet.h>
 #include <errno.h>
@@ -66,16 +67,39 @@ char* prepared_memory(int access) {
   return p;
 }
 
+int file_with_code() {
+  FILE* f = tmpfile();
+  char page[kPage] = {};
+  memcpy(page + 100, kWrpkru, sizeof kWrpkru - 1);
+  if (fwrite(page, sizeof page, 1, f) != 1 || fflush(f) != 0) die("a file");
+  return fileno(f);
+}
+
+// As some programs do with all that they have mapped.
+int confirm_libc() {
+  FILE* maps = fopen("/proc/self/maps", "r");
+  char line[512];
+  unsigned long begin, end;
+  int error = ENOENT;
+  while (fgets(line, sizeof line, maps) != nullptr)
+    if (strstr(line, "libc.so") != nullptr && strstr(line, " r-xp ") != nullptr && sscanf(line, "%lx-%lx", &begin, &end) == 2)
+      error = mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_EXEC) == 0 ? 0 : errno;
+  fclose(maps);
+  return error;
+}
+
 // 0 or an error.
 int make_executable(const std::string& how) {
   if (how == "write+map") return prepared_memory(PROT_READ | PROT_WRITE | PROT_EXEC) != nullptr ? 0 : errno;
-  if (how == "map") {
-    FILE* f = tmpfile();
-    char page[kPage] = {};
-    memcpy(page + 100, kWrpkru, sizeof kWrpkru - 1);
-    if (fwrite(page, sizeof page, 1, f) != 1 || fflush(f) != 0) die("a file");
-    return mmap(nullptr, kPage, PROT_READ | PROT_EXEC, MAP_PRIVATE, fileno(f), 0) != MAP_FAILED ? 0 : errno;
+  if (how == "map") return mmap(nullptr, kPage, PROT_READ | PROT_EXEC, MAP_PRIVATE, file_with_code(), 0) != MAP_FAILED ? 0 : errno;
+  if (how == "place") {
+    auto* before = static_cast<char*>(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    *before = 'b';
+    if (mmap(before, kPage, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, file_with_code(), 0) != MAP_FAILED) return 0;
+    int error = errno;
+    return *before == 'b' ? error : EFAULT;
   }
+  if (how == "libc") return confirm_libc();
   char* p = prepared_memory(PROT_READ | PROT_WRITE);
   if (p == nullptr) die("mmap");
   if (how == "by number") return syscall(SYS_mprotect, p, kPage, PROT_READ | PROT_EXEC) == 0 ? 0 : errno;

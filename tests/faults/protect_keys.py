@@ -7,7 +7,7 @@ import subprocess
 
 from echo import EchoClient, EchoServer, check, program, run, wait_for_traffic, wait_until
 
-WAYS = ("map", "write+map", "change", "hidden", "by number")
+WAYS = ("map", "place", "write+map", "change", "hidden", "by number")
 NOT_RUN = 126
 
 
@@ -49,7 +49,7 @@ def code_is_seen(rig):
     answers += [process.ask(way) for way in WAYS[1:]]
     check(answers == ["0"] * len(WAYS), f"allowed: {answers}")
     # What is written to memory that is executable already is not seen, nor what cannot be read.
-    check(rig.status()["key_instructions"] == before + 2, f"{before}, then {rig.status()['key_instructions']}")
+    check(rig.status()["key_instructions"] == before + 3, f"{before}, then {rig.status()['key_instructions']}")
     found = json.loads(rig.command("audit", "--json").stdout)
     check(found["keyed"] == 2 and not found["violations"], f"audit: {found}")
     stray = {(entry["file"].rpartition("/")[2], entry["instruction"]) for entry in found["stray"]}
@@ -69,6 +69,7 @@ def code_is_refused(rig):
     process = breaker(rig, "code", server)
     for way in WAYS:
         check(process.ask(way) == "EACCES", f"{way} is refused")
+    check(process.ask("libc") == "0", "libc's own code is not")
     process.finish()
     own = breaker(rig, "code", server, "key_breaker_by_itself")
     check(ended(own) == NOT_RUN, f"it ends with {own.status()}")
