@@ -146,9 +146,9 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
       shared_queue_ = static_cast<SharedQueueRegion*>(queue);
       bell_ = r.fds[2];
     } else {
-      if (replies != nullptr) munmap(replies, kReplyBytes);
-      if (directory != nullptr) munmap(directory, kDirectoryBytes);
-      if (queue != nullptr) munmap(queue, kSharedQueueBytes);
+      if (replies != nullptr) unmap_keyed(replies, kReplyBytes);
+      if (directory != nullptr) unmap_keyed(directory, kDirectoryBytes);
+      if (queue != nullptr) unmap_keyed(queue, kSharedQueueBytes);
       welcome_ = r;
       return Answer::kNotYet;
     }
@@ -616,11 +616,11 @@ void CoordinatorLink::become_child() {
   close_own(reserved_);
   close_own(bell_);
   bell_ = -1;
-  if (client_ != nullptr) munmap(client_, kClientBytes);
+  if (client_ != nullptr) unmap_keyed(client_, kClientBytes);
   client_ = nullptr;
   waiters_.store(nullptr, std::memory_order_relaxed);  // one thread
   for (std::atomic<uint64_t>& c : early_) c.store(0, std::memory_order_relaxed);  // the parent's; one thread
-  if (replies() != nullptr) munmap(const_cast<ReplyRegion*>(replies()), kReplyBytes);
+  if (replies() != nullptr) unmap_keyed(const_cast<ReplyRegion*>(replies()), kReplyBytes);
   set_replies(nullptr, kDividedQueue);
   for (uint32_t i = 0; i < waiting_count_; ++i) waiting_[i].close_all();
   waiting_count_ = 0;

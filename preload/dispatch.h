@@ -125,7 +125,7 @@ auto receive_on_pair(int fd, const iovec* iov, int count, int flags, Kernel&& ke
                      msghdr m{};
                      m.msg_iov = const_cast<iovec*>(iov);
                      m.msg_iovlen = size_t(count);
-                     ssize_t n = kernel::recvmsg(fd, &m, MSG_DONTWAIT);
+                     ssize_t n = outside([&] { return kernel::recvmsg(fd, &m, MSG_DONTWAIT); });
                      return n < 0 ? -errno : n;
                    };
                    return p.receive(iov, count, KernelCall(at_once));

@@ -40,7 +40,7 @@ class IovCursor {
   }
   [[nodiscard]] int scatter(const std::byte* from, size_t n) {
     return walk(n, [&](std::byte* p, size_t k) {
-      int error = copy_user(p, from, k);
+      int error = copy_to_user(p, from, k);
       from += k;
       return error;
     });

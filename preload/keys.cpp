@@ -12,6 +12,7 @@
 #include <ucontext.h>
 
 #include "preload/libc.h"
+#include "preload/mutex.h"
 #include "shm/layout.h"
 
 namespace sluice::preload {
@@ -27,14 +28,10 @@ uintptr_t page_of(uintptr_t a) { return a & ~(kPage - 1); }
 long set_key(void* p, size_t bytes, int access, int key) { return libc.syscall(SYS_pkey_mprotect, p, bytes, access, key); }
 
 // Where this library's variables are: what the loader may write to after it has relocated it.
-struct Statics {
-  uintptr_t begin = 0, end = 0;
-};
-
 int find_statics(dl_phdr_info* info, size_t, void* argument) {
-  auto& statics = *static_cast<Statics*>(argument);
+  auto& statics = *static_cast<Range*>(argument);
   uintptr_t relocated_end = 0;
-  Statics found;
+  Range found{};
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
     uintptr_t begin = info->dlpi_addr + p.p_vaddr, end = begin + p.p_memsz;
@@ -47,9 +44,74 @@ int find_statics(dl_phdr_info* info, size_t, void* argument) {
   return 1;
 }
 
-bool guard_statics(const Statics& statics) {
+bool guard_statics(const Range& statics) {
   if (set_key(reinterpret_cast<void*>(statics.begin), statics.end - statics.begin, PROT_READ | PROT_WRITE, key_page.key) != 0) return false;
   return set_key(&key_page, sizeof key_page, PROT_READ, 0) == 0;
+}
+
+// Addresses that nobody else is given, so that is_guarded() needs no list: what is moved here leaves nothing behind but a reservation.
+class Arena {
+ public:
+  // Where it is from now on.
+  void* take_in(void* p, size_t bytes) {
+    size_t rounded = round(bytes);
+    uintptr_t to = take(rounded);
+    if (to == 0) return p;
+    if (mremap(p, rounded, rounded, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(to)) != MAP_FAILED)
+      return reinterpret_cast<void*>(to);
+    (void)reserve(to, rounded);
+    give(to, rounded);
+    return p;
+  }
+  // False: it is not from here.
+  bool give_back(void* p, size_t bytes) {
+    auto at = reinterpret_cast<uintptr_t>(p);
+    if (!key_page.arena.overlaps(at, at + 1)) return false;
+    // Where that fails the old mapping stays, out of the program's reach.
+    if (reserve(at, round(bytes))) give(at, round(bytes));
+    return true;
+  }
+
+ private:
+  static constexpr size_t kFree = 256;  // more that are free at a time are not used again
+  struct Free {
+    uintptr_t at;
+    size_t bytes;
+  };
+  static size_t round(size_t bytes) { return page_of(bytes + kPage - 1); }
+  static bool reserve(uintptr_t at, size_t bytes) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return mmap(reinterpret_cast<void*>(at), bytes, PROT_NONE, kFlags, -1, 0) != MAP_FAILED;
+  }
+  uintptr_t take(size_t bytes) {
+    Guard guard(lock_);
+    for (size_t i = 0; i < free_count_; ++i) {
+      if (free_[i].bytes != bytes) continue;
+      uintptr_t at = free_[i].at;
+      free_[i] = free_[--free_count_];
+      return at;
+    }
+    if (bytes > key_page.arena.end - key_page.arena.begin - used_) return 0;
+    used_ += bytes;
+    return key_page.arena.begin + used_ - bytes;
+  }
+  void give(uintptr_t at, size_t bytes) {
+    Guard guard(lock_);
+    if (free_count_ < kFree) free_[free_count_++] = {at, bytes};
+  }
+
+  Mutex lock_;
+  size_t used_ = 0;
+  size_t free_count_ = 0;
+  Free free_[kFree] = {};
+};
+constinit Arena arena;
+
+// Empty if there is no room for one: then a call may be made to write to what is mapped.
+Range reserve_arena() {
+  constexpr size_t kBytes = size_t{1} << 40;  // of addresses: 4096 pair regions
+  void* p = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p == MAP_FAILED ? Range{} : Range{uintptr_t(p), uintptr_t(p) + kBytes};
 }
 
 #if defined(__x86_64__)
@@ -88,7 +150,7 @@ extern "C" __attribute__((visibility("hidden"), used)) void sluice_end() {}
 
 #if defined(__x86_64__)
 int begin_keys() {
-  Statics statics;
+  Range statics{};
   uint32_t at = pkru_offset();
   if (at == 0) return -ENOSYS;
   if (has_threads()) return -EBUSY;
@@ -96,13 +158,14 @@ int begin_keys() {
   long key = libc.syscall(SYS_pkey_alloc, 0, 0);  // this thread has all rights to it, others none
   if (key < 0) return -errno;
   unsigned shift = 2 * unsigned(key);
-  key_page = {uint32_t{PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE} << shift, uint32_t{PKEY_DISABLE_WRITE} << shift, int(key), at};
+  key_page = {uint32_t{PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE} << shift, uint32_t{PKEY_DISABLE_WRITE} << shift, int(key), at, statics, reserve_arena()};
   if (guard_statics(statics)) {
     write_rights(shut(read_rights()));
     return 0;
   }
   int error = errno;
   (void)set_key(reinterpret_cast<void*>(statics.begin), statics.end - statics.begin, PROT_READ | PROT_WRITE, 0);
+  munmap(reinterpret_cast<void*>(key_page.arena.begin), key_page.arena.end - key_page.arena.begin);
   key_page = {};
   libc.syscall(SYS_pkey_free, key);
   return -error;
@@ -124,8 +187,13 @@ bool allow_reading(int, void*) { return false; }
 #endif
 
 void* keyed(void* p, size_t bytes, int access) {
-  if (p != nullptr && key_page.both != 0) (void)set_key(p, bytes, access, key_page.key);
-  return p;
+  if (p == nullptr || key_page.both == 0) return p;
+  (void)set_key(p, bytes, access, key_page.key);
+  return (access & PROT_WRITE) != 0 ? arena.take_in(p, bytes) : p;
+}
+
+void unmap_keyed(void* p, size_t bytes) {
+  if (!arena.give_back(p, bytes)) munmap(p, bytes);
 }
 
 void* map_private(size_t bytes) {

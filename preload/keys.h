@@ -18,14 +18,29 @@
 
 namespace sluice::preload {
 
+// Addresses.
+struct Range {
+  uintptr_t begin, end;
+  bool overlaps(uintptr_t from, uintptr_t to) const { return from < end && to > begin; }
+};
+
 // Written once, at start-up, and then read-only memory without a key.
 struct alignas(4096) KeyPage {
   uint32_t both;   // the two bits of PKRU that are our key's; 0: there is no key, and nothing is done
   uint32_t shut;   // the one that forbids writing
   int key;
   uint32_t pkru_at;  // where a signal frame has PKRU, from the beginning of its floating-point state
+  Range statics;     // our variables
+  Range arena;       // where everything else is that has the key and can be written, while there is room
 };
 extern KeyPage key_page;
+
+// Whether some of this memory has the key: a call is not to write there what it has for the program, as the kernel would not.
+inline bool is_guarded(const void* p, std::size_t bytes) {
+  if (key_page.both == 0) [[likely]] return false;
+  auto begin = reinterpret_cast<uintptr_t>(p);
+  return key_page.arena.overlaps(begin, begin + bytes) || key_page.statics.overlaps(begin, begin + bytes);
+}
 
 #if defined(__x86_64__)
 // `volatile`, both: what they read and write is no variable that the compiler knows of, and it must not leave one out.
@@ -100,9 +115,11 @@ inline void begin_handler() {
 // 0 or -errno: there are no keys, or other threads already (EBUSY). Faults are to be caught before (signals.h).
 [[nodiscard]] int begin_keys();
 
-// Memory of the shim's gets the key, if there is one; `access` as for mmap(2). Takes null through. Without memory for it
-// the mapping stays as it is.
-void* keyed(void* p, std::size_t bytes, int access = PROT_READ | PROT_WRITE);
+// Memory of the shim's gets the key, if there is one; `access` as for mmap(2). Takes null through. Returns where it is from
+// now on. Without memory for it the mapping stays as it is.
+[[nodiscard]] void* keyed(void* p, std::size_t bytes, int access = PROT_READ | PROT_WRITE);
+// Takes the place of munmap(2) for it, with or without a key.
+void unmap_keyed(void* p, std::size_t bytes);
 // Anonymous private memory of the shim's, which costs nothing until it is touched. Null when there is none.
 [[nodiscard]] void* map_private(std::size_t bytes);
 

@@ -80,7 +80,7 @@ bool Pair::extend(uint32_t number, int region, int bell) {
   void* base = keyed(map_readable(region, kPairBytes), kPairBytes, PROT_READ);
   if (base == nullptr) return false;
   if (!extend(number, PairView{static_cast<std::byte*>(base)}, bell)) {
-    munmap(base, kPairBytes);
+    unmap_keyed(base, kPairBytes);
     return false;
   }
   extensions_[extension_count_.load(std::memory_order_relaxed) - 1].mapped = true;  // under the lock
@@ -160,13 +160,13 @@ void Pair::finish() {
   if (pass != nullptr) pass->finish();
   pass = nullptr;
   for (uint32_t i = 0; i < extension_count_.load(std::memory_order_relaxed); ++i) {  // under the lock
-    if (extensions_[i].mapped) munmap(extensions_[i].view.base, kPairBytes);
+    if (extensions_[i].mapped) unmap_keyed(extensions_[i].view.base, kPairBytes);
     close_own(extensions_[i].bell);
   }
   extension_count_.store(0, std::memory_order_relaxed);  // likewise
-  if (twin == nullptr && in_) munmap(in_.base, kPairBytes);
-  if (out_) munmap(out_.base, kPairBytes);
-  if (private_ != nullptr) munmap(private_, sizeof(Private));
+  if (twin == nullptr && in_) unmap_keyed(in_.base, kPairBytes);
+  if (out_) unmap_keyed(out_.base, kPairBytes);
+  if (private_ != nullptr) unmap_keyed(private_, sizeof(Private));
   close_own(bell_);
   close_own(pidfd_);
   for (SharersBell& b : sharers_bells_) close_own(b.fd.exchange(-1, std::memory_order_relaxed));  // nobody looks any more

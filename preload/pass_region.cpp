@@ -75,9 +75,9 @@ int PassRegion::make_known() {
 }
 
 void PassRegion::finish() {
-  if (view_) munmap(view_.base, kPairBytes);
-  if (room_ > 0) munmap(places_, room_ * sizeof *places_);
-  munmap(this, sizeof *this);
+  if (view_) unmap_keyed(view_.base, kPairBytes);
+  if (room_ > 0) unmap_keyed(places_, room_ * sizeof *places_);
+  unmap_keyed(this, sizeof *this);
 }
 
 bool PassRegion::is_usable() const {
@@ -139,7 +139,7 @@ PassRegion::Place* PassRegion::add(uint32_t size_log2) {
     if (more == nullptr) return nullptr;
     if (count_ > 0) {
       memcpy(more, places_, count_ * sizeof *places_);
-      munmap(places_, room_ * sizeof *places_);
+      unmap_keyed(places_, room_ * sizeof *places_);
     }
     places_ = static_cast<Place*>(more);
     room_ = room;

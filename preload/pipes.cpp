@@ -149,7 +149,7 @@ void drop_pipe_ends(unsigned first, unsigned last) {
 
 void give_up_pipe_end(PipeEnd& p) {
   if (ChannelMapping* m = p.mapping; m != nullptr && --m->ends == 0) {
-    munmap(m->channel.base(), kChannelBytes);
+    unmap_keyed(m->channel.base(), kChannelBytes);
     close_own(m->fd);
     mapping_pool.destroy(m);
   }
@@ -249,7 +249,7 @@ void inherit_channel(int fd) {
   const ChannelHeader& h = m->channel.header();
   if (h.magic == kMagic && h.version == kChannelVersion) attach_ends(*m);
   if (m->ends != 0) return;
-  munmap(m->channel.base(), kChannelBytes);
+  unmap_keyed(m->channel.base(), kChannelBytes);
   close_own(memory);
   mapping_pool.destroy(m);
 }

@@ -77,7 +77,7 @@ HandoffMapping* map_handoff(int fd) {
 }
 
 void unmap(HandoffMapping& m) {
-  munmap(m.base, kHandoffBytes);
+  unmap_keyed(m.base, kHandoffBytes);
   close_own(m.fd);
   handoff_pool.destroy(&m);
 }

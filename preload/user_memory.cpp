@@ -154,7 +154,7 @@ int put_sized(void* to, socklen_t* room, const void* from, socklen_t bytes) {
   socklen_t n;
   int error = get_user(n, room);
   if (error == 0 && int(n) < 0) error = -EINVAL;
-  if (error == 0) error = copy_user(to, from, n < bytes ? n : bytes);
+  if (error == 0) error = copy_to_user(to, from, n < bytes ? n : bytes);
   return error != 0 ? error : put_user(room, bytes);
 }
 
@@ -167,7 +167,7 @@ int probe_vectors(const iovec* vectors, int count, size_t bytes, bool writes) {
     bytes -= n;
     char byte;
     for (size_t at = 0; at < n && error == 0; at = at + kPage < n || at == n - 1 ? at + kPage : n - 1)
-      error = writes ? copy_user(p + at, p + at, 1) : get_user(byte, p + at);
+      error = writes ? copy_to_user(p + at, p + at, 1) : get_user(byte, p + at);
   }
   return error;
 }

@@ -9,6 +9,8 @@
 
 #include <cstddef>
 
+#include "preload/keys.h"
+
 namespace sluice::preload {
 
 // 0, or -EFAULT: some bytes were perhaps copied. Async-signal-safe.
@@ -18,9 +20,13 @@ template <class T>
 [[nodiscard]] int get_user(T& out, const T* from) {
   return copy_user(&out, from, sizeof out);
 }
+// Likewise, to the program's memory.
+[[nodiscard]] inline int copy_to_user(void* to, const void* from, std::size_t n) {
+  return is_guarded(to, n) ? -EFAULT : copy_user(to, from, n);
+}
 template <class T>
 [[nodiscard]] int put_user(T* to, const T& value) {
-  return copy_user(to, &value, sizeof value);
+  return copy_to_user(to, &value, sizeof value);
 }
 // Tells a name or an option of `bytes` bytes as system calls do: as much as there is room for, and its length.
 [[nodiscard]] int put_sized(void* to, socklen_t* room, const void* from, socklen_t bytes);

@@ -149,7 +149,7 @@ ssize_t receive_message_on_pair(int fd, msghdr* to, int flags) {
                    if (m.error() != 0 || (flags & ~kPlainReceive) != 0) return kNowTheKernels;
                    bool by_kernel = false;
                    auto at_once = [&](size_t) -> ssize_t {
-                     ssize_t n = kernel::recvmsg(fd, to, flags | MSG_DONTWAIT);
+                     ssize_t n = outside([&] { return kernel::recvmsg(fd, to, flags | MSG_DONTWAIT); });
                      by_kernel = n >= 0;
                      return n < 0 ? -errno : n;
                    };

@@ -168,6 +168,7 @@ class PollCall {
 
 int poll_files(pollfd* fds, nfds_t count, const Deadline& deadline, const sigset_t* mask) {
   cancellation_point();
+  if (is_guarded(fds, count * sizeof *fds)) return finish(-EFAULT);
   Entrance entrance;
   int n = PollCall(fds, count).run(deadline, mask);
   if (n == -EINTR) cancellation_point();
@@ -202,6 +203,8 @@ bool any_ours(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
 
 int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& deadline, const sigset_t* mask) {
   cancellation_point();
+  for (fd_set* s : {r, w, e})
+    if (s != nullptr && is_guarded(s, size_t(count + 7) / 8)) return -EFAULT;
   Entrance entrance;
   pollfd few[FD_SETSIZE];  // select is for signal handlers too, where memory is not to be had
   auto* fds = count <= FD_SETSIZE ? few : static_cast<pollfd*>(malloc(size_t(count) * sizeof(pollfd)));

@@ -326,7 +326,8 @@ int EpollSet::kernel_wait(epoll_event* events, int max, const Deadline& deadline
 int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const sigset_t* mask) {
   if (max <= 0) return -EINVAL;
   // Before a lock, and before an event counts as told: as a copy onto itself, for want of another's memory.
-  if (int error = copy_user(events, events, sizeof *events); error != 0) return error;
+  if (int error = copy_to_user(events, events, sizeof *events); error != 0) return error;
+  if (is_guarded(events, size_t(max) * sizeof *events)) return -EFAULT;
   if (forks_seen_ != forks.load(std::memory_order_relaxed)) renew_interest();  // changes only in fork
   uint32_t seen = signal_counts.any;
   for (;;) {

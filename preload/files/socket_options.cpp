@@ -160,7 +160,7 @@ int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t
     (void)make_real(fd, s);
   }
   if (o == nullptr || (kernel_has_it(s) && s.state != TcpState::kConnected && !(of_connection && level == SOL_SOCKET)))
-    return libc.getsockopt(fd, level, name, value, length) == 0 ? 0 : -errno;
+    return outside([&] { return libc.getsockopt(fd, level, name, value, length); }) == 0 ? 0 : -errno;
   if (value == nullptr || length == nullptr) return -EFAULT;
   socklen_t room;
   if (int error = get_user(room, length); error != 0) return error;
@@ -169,7 +169,7 @@ int get_option(TcpSocket& s, int fd, int level, int name, void* value, socklen_t
   if (s.is_unix() && level == SOL_SOCKET && name == kPeerPidFd && v.as_int() < 0) return -ENODATA;
   if (room > v.length) room = v.length;
   int error = put_user(length, room);
-  return error != 0 ? error : copy_user(value, v.bytes, room);
+  return error != 0 ? error : copy_to_user(value, v.bytes, room);
 }
 
 int set_option(TcpSocket& s, int fd, int level, int name, const void* value, socklen_t length) {

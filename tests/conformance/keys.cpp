@@ -5,9 +5,11 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -181,6 +183,38 @@ TEST("nor does it when a call tells of something that is not the library's") {
   CHECK_ERRNO(fstatat(AT_FDCWD, "/", static_cast<struct stat*>(page), 0), EFAULT);
   CHECK_ERRNO(statx(AT_FDCWD, "/", 0, STATX_ALL, static_cast<struct statx*>(page)), EFAULT);
   CHECK_ERRNO(fstat(p.client, static_cast<struct stat*>(page)), EFAULT);
+}
+
+TEST("nor does a call on a connection that has something for it") {
+  Pair p = prepared_pair();
+  write_all(p.server, "xyz");
+  int set = CHECK_OK(epoll_create1(0));
+  epoll_event event{EPOLLIN, {}};
+  CHECK_OK(epoll_ctl(set, EPOLL_CTL_ADD, p.client, &event));
+  size_t count = 0;
+  for (const Mapping& m : mappings()) {
+    if (!m.writable || m.key == 0) continue;
+    ++count;
+    auto* at = reinterpret_cast<void*>(m.begin + kPage / 2);
+    CHECK_ERRNO(recv(p.client, at, 1, 0), EFAULT);
+    CHECK_ERRNO(recv(p.client, at, 1, MSG_PEEK), EFAULT);
+    char first;
+    iovec both[] = {{&first, 1}, {at, 2}};
+    CHECK_EQ(readv(p.client, both, 2) >= 0 ? 0 : errno, EFAULT);
+    msghdr message{};
+    message.msg_iov = &both[1];
+    message.msg_iovlen = 1;
+    CHECK_ERRNO(recvmsg(p.client, &message, 0), EFAULT);
+    CHECK_ERRNO(epoll_wait(set, static_cast<epoll_event*>(at), 1, 0), EFAULT);
+    socklen_t length = sizeof(int);
+    CHECK_ERRNO(getsockopt(p.client, SOL_SOCKET, SO_TYPE, at, &length), EFAULT);
+    length = sizeof(sockaddr_in);
+    CHECK_ERRNO(getpeername(p.client, static_cast<sockaddr*>(at), &length), EFAULT);
+    CHECK_ERRNO(ioctl(p.client, FIONREAD, at), EFAULT);
+    CHECK_TRUE(is_shut());
+  }
+  CHECK_TRUE(count >= 6);  // tables, variables, two regions of one's own
+  CHECK_EQ(read_exactly(p.client, 3), "xyz");
 }
 
 TEST("memory behind the end of a file may become executable") {
