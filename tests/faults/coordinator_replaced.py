@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """Whoever sleeps all the while that a coordinator dies hears that its peer has died: under the next one, or without any."""
+import errno
+import signal
 import sys
 
 from echo import run
@@ -25,6 +27,20 @@ if sys.argv[2] == "epoll": e.poll()
 elif sys.argv[2] == "poll": select.select([c, other], [], [])
 print("end", c.recv(1), flush=True)
 """
+# Has a connection that its peer, stopped, never sees, and a child that waits for it.
+PARENT = """\
+import os, select, socket, sys
+c = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+c.send(b"x")
+met = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+met.recv(1)
+if os.fork() == 0:
+    print("asleep soon", flush=True)
+    try: print("end", c.recv(1), flush=True)
+    except OSError as error: print(error.errno, flush=True)
+    os._exit(0)
+select.select([met], [], [])
+"""
 WAYS = ("read", "read", "epoll", "epoll", "poll", "poll")
 PAIRS = len(WAYS)
 
@@ -33,6 +49,21 @@ def peers_death_is_heard_of(rig):
     after(rig, lambda: [restart(rig) for _ in range(2)])
     rig.check_nothing_left()
     after(rig, rig.coordinator.kill)
+    rig.start_coordinator()
+    child_of_one_who_never_met(rig)
+
+
+def child_of_one_who_never_met(rig):
+    stopped, other = (rig.start([sys.executable, "-c", SERVER], talks=True) for _ in range(2))
+    ports = [server.line() for server in (stopped, other)]
+    stopped.send(signal.SIGSTOP)
+    parent = rig.start([sys.executable, "-c", PARENT, *ports], talks=True)
+    check(parent.line() == "asleep soon", "the child has not begun")
+    rig.coordinator.kill()
+    check(int(parent.line(10)) == errno.ECONNRESET, "the child is told")
+    parent.kill()
+    for server in (stopped, other):
+        server.kill()
 
 
 def restart(rig):
