@@ -30,7 +30,7 @@ constinit std::atomic<unsigned long long> libraries_seen{0};  // dlpi_adds of dl
 constinit bool loader_may_hang = false;  // a thread of our parent's, of whom nothing is left here, may have had its lock
 constinit std::atomic<uint32_t> in_libraries{0}, in_mapped{0};
 
-// Code whose instructions are the C library's and the loader's own, as long as nobody could write there.
+// Code whose instructions are the C library's, the loader's and our own, as long as nobody could write there.
 struct Span {
   std::atomic<uintptr_t> begin, end;
   bool overlaps(uintptr_t from, uintptr_t to) const {
@@ -87,7 +87,7 @@ struct Code {
   const char* begin;
   size_t bytes;
   const char* base;
-  bool trusted;
+  bool trusted, own;
   char name[160];
 };
 struct List {
@@ -98,14 +98,14 @@ struct List {
 
 int note_code(dl_phdr_info* info, size_t, void* argument) {
   auto& list = *static_cast<List*>(argument);
-  if (contains(*info, &key_page)) return 0;
+  bool own = contains(*info, &key_page);
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
     if (p.p_type != PT_LOAD || (p.p_flags & PF_X) == 0) continue;
     auto* base = reinterpret_cast<const char*>(info->dlpi_addr);
     if (list.count < list.room) {
       Code& c = list.code[list.count];
-      c = {base + p.p_vaddr, p.p_memsz, base, is_trusted(*info), {}};
+      c = {base + p.p_vaddr, p.p_memsz, base, own || is_trusted(*info), own, {}};
       snprintf(c.name, sizeof c.name, "%s", info->dlpi_name[0] != 0 ? info->dlpi_name : "the program");
     }
     ++list.count;
@@ -135,9 +135,9 @@ uint32_t look_at(const List& list, bool at_start) {
   for (size_t i = 0; i < list.count && i < list.room; ++i) {
     const Code& c = list.code[i];
     const void* first = nullptr;
-    uint32_t found = found_in(c.begin, c.bytes, first, [](const void*) { return true; });
-    all += found;
     if (c.trusted && at_start) trust(c);
+    uint32_t found = c.own ? 0 : found_in(c.begin, c.bytes, first, [](const void*) { return true; });
+    all += found;
     if (found == 0 || !strict || c.trusted) continue;
     say("sluice: %s+%#zx: an instruction that changes rights to protection keys; not run with --protect=keys-strict\n", c.name,
         size_t(static_cast<const char*>(first) - c.base));

@@ -18,6 +18,7 @@
 namespace sluice::preload {
 
 constinit KeyPage key_page{};
+constinit Arena arena{};
 
 namespace {
 
@@ -49,70 +50,73 @@ bool guard_statics(const Range& statics) {
   return set_key(&key_page, sizeof key_page, PROT_READ, 0) == 0;
 }
 
-// Addresses that nobody else is given, so that is_guarded() needs no list: what is moved here leaves nothing behind but a reservation.
-class Arena {
+// Gives places in the arena. A place in which something went wrong is not given again.
+class Places {
  public:
-  // Where it is from now on.
+  // Moves a mapping there. Returns where it is from now on: where there is no room, it stays.
   void* take_in(void* p, size_t bytes) {
-    size_t rounded = round(bytes);
-    uintptr_t to = take(rounded);
+    uintptr_t to = take(round(bytes));
     if (to == 0) return p;
-    if (mremap(p, rounded, rounded, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(to)) != MAP_FAILED)
-      return reinterpret_cast<void*>(to);
-    (void)reserve(to, rounded);
-    give(to, rounded);
-    return p;
+    void* moved = mremap(p, round(bytes), round(bytes), MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(to));
+    return moved != MAP_FAILED ? moved : p;
   }
   // False: it is not from here.
   bool give_back(void* p, size_t bytes) {
     auto at = reinterpret_cast<uintptr_t>(p);
-    if (!key_page.arena.overlaps(at, at + 1)) return false;
-    // Where that fails the old mapping stays, out of the program's reach.
-    if (reserve(at, round(bytes))) give(at, round(bytes));
-    return true;
+    uint32_t n = arena.count.load(std::memory_order_relaxed);  // it was there when this was taken in
+    for (uint32_t i = 0; i < n; ++i) {
+      if (!arena.pieces[i].overlaps(at, at + 1)) continue;
+      constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+      if (mmap(p, round(bytes), PROT_NONE, kFlags, -1, 0) == MAP_FAILED) return false;
+      Guard guard(lock_);
+      if (free_count_ < kFree) free_[free_count_++] = {at, round(bytes)};
+      return true;
+    }
+    return false;
   }
 
  private:
-  static constexpr size_t kFree = 256;  // more that are free at a time are not used again
+  static constexpr size_t kFree = 4096;
+  static constexpr size_t kFirst = size_t{64} << 20, kSecond = size_t{1} << 30;  // then four times as much each
   struct Free {
     uintptr_t at;
     size_t bytes;
   };
   static size_t round(size_t bytes) { return page_of(bytes + kPage - 1); }
-  static bool reserve(uintptr_t at, size_t bytes) {
-    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    return mmap(reinterpret_cast<void*>(at), bytes, PROT_NONE, kFlags, -1, 0) != MAP_FAILED;
-  }
   uintptr_t take(size_t bytes) {
     Guard guard(lock_);
-    for (size_t i = 0; i < free_count_; ++i) {
+    for (size_t i = free_count_; i-- > 0;) {
       if (free_[i].bytes != bytes) continue;
       uintptr_t at = free_[i].at;
       free_[i] = free_[--free_count_];
       return at;
     }
-    if (bytes > key_page.arena.end - key_page.arena.begin - used_) return 0;
-    used_ += bytes;
-    return key_page.arena.begin + used_ - bytes;
+    uint32_t n = arena.count.load(std::memory_order_relaxed);  // under the lock
+    for (uint32_t i = 0; i < n; ++i)
+      if (uintptr_t at = take_from(i, bytes); at != 0) return at;
+    for (; n < Arena::kPieces; ++n) {
+      size_t size = n == 0 ? kFirst : kSecond << 2 * (n - 1);
+      void* p = size >= bytes ? mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : MAP_FAILED;
+      if (size >= bytes && p == MAP_FAILED) return 0;
+      arena.pieces[n] = p != MAP_FAILED ? Range{uintptr_t(p), uintptr_t(p) + size} : Range{};
+      arena.count.store(n + 1, std::memory_order_release);
+      if (p != MAP_FAILED) return take_from(n, bytes);
+    }
+    return 0;
   }
-  void give(uintptr_t at, size_t bytes) {
-    Guard guard(lock_);
-    if (free_count_ < kFree) free_[free_count_++] = {at, bytes};
+  uintptr_t take_from(uint32_t piece, size_t bytes) {
+    const Range& r = arena.pieces[piece];
+    if (bytes > r.end - r.begin - used_[piece]) return 0;
+    used_[piece] += bytes;
+    return r.begin + used_[piece] - bytes;
   }
 
   Mutex lock_;
-  size_t used_ = 0;
+  size_t used_[Arena::kPieces] = {};
   size_t free_count_ = 0;
   Free free_[kFree] = {};
 };
-constinit Arena arena;
-
-// Empty if there is no room for one: then a call may be made to write to what is mapped.
-Range reserve_arena() {
-  constexpr size_t kBytes = size_t{1} << 40;  // of addresses: 4096 pair regions
-  void* p = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return p == MAP_FAILED ? Range{} : Range{uintptr_t(p), uintptr_t(p) + kBytes};
-}
+constinit Places places;
 
 #if defined(__x86_64__)
 // XSAVE's component 9 is PKRU (Intel SDM, volume 1, 13.1). Signal frames have its standard format.
@@ -158,14 +162,13 @@ int begin_keys() {
   long key = libc.syscall(SYS_pkey_alloc, 0, 0);  // this thread has all rights to it, others none
   if (key < 0) return -errno;
   unsigned shift = 2 * unsigned(key);
-  key_page = {uint32_t{PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE} << shift, uint32_t{PKEY_DISABLE_WRITE} << shift, int(key), at, statics, reserve_arena()};
+  key_page = {uint32_t{PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE} << shift, uint32_t{PKEY_DISABLE_WRITE} << shift, int(key), at, statics};
   if (guard_statics(statics)) {
     write_rights(shut(read_rights()));
     return 0;
   }
   int error = errno;
   (void)set_key(reinterpret_cast<void*>(statics.begin), statics.end - statics.begin, PROT_READ | PROT_WRITE, 0);
-  munmap(reinterpret_cast<void*>(key_page.arena.begin), key_page.arena.end - key_page.arena.begin);
   key_page = {};
   libc.syscall(SYS_pkey_free, key);
   return -error;
@@ -189,11 +192,11 @@ bool allow_reading(int, void*) { return false; }
 void* keyed(void* p, size_t bytes, int access) {
   if (p == nullptr || key_page.both == 0) return p;
   (void)set_key(p, bytes, access, key_page.key);
-  return (access & PROT_WRITE) != 0 ? arena.take_in(p, bytes) : p;
+  return (access & PROT_WRITE) != 0 ? places.take_in(p, bytes) : p;
 }
 
 void unmap_keyed(void* p, size_t bytes) {
-  if (!arena.give_back(p, bytes)) munmap(p, bytes);
+  if (!places.give_back(p, bytes)) munmap(p, bytes);
 }
 
 void* map_private(size_t bytes) {

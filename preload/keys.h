@@ -13,6 +13,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,15 +32,25 @@ struct alignas(4096) KeyPage {
   int key;
   uint32_t pkru_at;  // where a signal frame has PKRU, from the beginning of its floating-point state
   Range statics;     // our variables
-  Range arena;       // where everything else is that has the key and can be written, while there is room
 };
 extern KeyPage key_page;
+
+// Where everything else is that has the key and can be written: addresses that nobody else is given, reserved in ever larger pieces.
+struct Arena {
+  static constexpr uint32_t kPieces = 10;
+  std::atomic<uint32_t> count;
+  Range pieces[kPieces];
+};
+extern Arena arena;
 
 // Whether some of this memory has the key: a call is not to write there what it has for the program, as the kernel would not.
 inline bool is_guarded(const void* p, std::size_t bytes) {
   if (key_page.both == 0) [[likely]] return false;
   auto begin = reinterpret_cast<uintptr_t>(p);
-  return key_page.arena.overlaps(begin, begin + bytes) || key_page.statics.overlaps(begin, begin + bytes);
+  if (key_page.statics.overlaps(begin, begin + bytes)) return true;
+  for (uint32_t i = 0, n = arena.count.load(std::memory_order_acquire); i < n; ++i)
+    if (arena.pieces[i].overlaps(begin, begin + bytes)) return true;
+  return false;
 }
 
 #if defined(__x86_64__)

@@ -557,7 +557,10 @@ void Peers::end_sleep(uint32_t accepting) {
 // The bell that we have from our parent wakes all of its children. A process that goes on living with
 // what it inherited gets one of its own.
 void Peers::join_sharers() {
-  if (!coordinator.ensure()) return;
+  if (!coordinator.ensure()) {
+    sleeps_ = 0;  // later, then
+    return;
+  }
   each([](Pair& p) {
     if (p.gone || p.connections() == 0 || !p.join_sharers()) return;
     coordinator.hand_bell(p.peer(), p.generation(), p.writer());

@@ -8,6 +8,7 @@
 #pragma once
 
 #ifdef SLUICE_DEATH_POINTS
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ namespace sluice::shm {
 inline void come_to(const char* what, unsigned which, const char* when) {
   static int visits = 0, logged_count = 0;
   static char logged[256][48];
+  int error = errno;
   char name[48];
   int bytes = which == 0 ? snprintf(name, sizeof name, "%s.%s", what, when)
                          : snprintf(name, sizeof name, "%s-%u.%s", what, which, when);
@@ -34,6 +36,7 @@ inline void come_to(const char* what, unsigned which, const char* when) {
   if (const char* wanted = getenv("SLUICE_STOP"); wanted != nullptr) {
     bool here = strncmp(wanted, name, size_t(bytes)) == 0 && wanted[bytes] == ',';
     if (here && syscall(SYS_unlinkat, AT_FDCWD, wanted + bytes + 1, 0) == 0) kill(getpid(), SIGSTOP);
+    errno = error;
   }
   const char* path = getenv("SLUICE_DEATH_LOG");
   for (int i = 0; path != nullptr && i < logged_count; ++i)

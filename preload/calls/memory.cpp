@@ -47,7 +47,7 @@ void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
     if (p != MAP_FAILED) munmap(p, bytes);
     if (error != 0) return errno = -error, MAP_FAILED;
   }
-  if (key_page.both != 0 && in_place_of_another) note_writing(at, bytes);
+  if (key_page.both != 0 && in_place_of_another) note_writing(at, pages_of(bytes));
   void* p = libc.mmap(at, bytes, access, flags, fd, offset);
   bool is_new = (flags & MAP_ANONYMOUS) != 0;
   if (!is_watched(access) || p == MAP_FAILED || is_new) return p;  // in new memory there is nothing yet
@@ -65,7 +65,7 @@ void* map(void* at, size_t bytes, int access, int flags, int fd, off_t offset) {
 
 template <class Change>
 int change(void* p, size_t bytes, int access, Change&& change) {
-  if (key_page.both != 0 && (access & PROT_WRITE) != 0) note_writing(p, bytes);
+  if (key_page.both != 0 && (access & PROT_WRITE) != 0) note_writing(p, pages_of(bytes));
   if (!is_watched(access)) return change();
   if (is_refused(access)) return finish(-EACCES);
   int r = change();

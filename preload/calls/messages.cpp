@@ -21,6 +21,13 @@ socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) 
   return length;
 }
 
+// What recvfrom(2) tells of the sender. 0 or -EFAULT.
+int tell_sender(const TcpSocket& s, ssize_t n, sockaddr* addr, socklen_t* length) {
+  socklen_t room;
+  int error = get_user(room, length);
+  return error != 0 ? error : put_user(length, s.is_unix() ? put_name(s, n, addr, room) : 0);
+}
+
 // As for a stream, but a record may be empty and is then told all the same.
 ssize_t receive_one_record(TcpSocket& s, msghdr* m, int flags) {
   RecordInfo info;
@@ -91,6 +98,7 @@ ssize_t receive_on_tcp(TcpSocket& s, msghdr* m, int flags) {
 ssize_t receive_message(TcpSocket& s, msghdr* to, int flags) {
   UserMessage m(to);
   if (m.error() != 0) return m.error();
+  if (is_guarded(m.get()->msg_control, m.get()->msg_controllen)) return -EFAULT;
   ssize_t n = s.is_unix() ? receive_on_unix(s, m.get(), flags) : receive_on_tcp(s, m.get(), flags);
   int error = n >= 0 ? m.give_back(to) : 0;
   return error != 0 ? error : n;
@@ -193,8 +201,9 @@ INTERPOSE(ssize_t, recvfrom, (int fd, void* buf, size_t n, int flags, sockaddr* 
                          iovec iov{buf, n};
                          if (s.records && addr != nullptr && length != nullptr) return receive_record_from(s, iov, flags, addr, length);
                          ssize_t r = s.receive(&iov, 1, flags);
-                         if (r >= 0 && addr != nullptr && length != nullptr) *length = s.is_unix() ? put_name(s, r, addr, *length) : 0;
-                         return r;
+                         if (r < 0 || addr == nullptr || length == nullptr) return r;
+                         int error = tell_sender(s, r, addr, length);
+                         return error != 0 ? error : r;
                        },
                        [&] {
                          iovec iov{buf, n};

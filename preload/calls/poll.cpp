@@ -184,8 +184,9 @@ bool has(const fd_set* s, int fd) {
   return s != nullptr && (reinterpret_cast<const unsigned char*>(s)[fd / 8] >> (fd % 8) & 1) != 0;
 }
 void put(fd_set* s, int fd) { reinterpret_cast<unsigned char*>(s)[fd / 8] |= uint8_t(1u << (fd % 8)); }
+size_t bytes_of_set(int count) { return size_t((count + 63) / 64 * 8); }
 void clear(fd_set* s, int count) {
-  if (s != nullptr) memset(s, 0, size_t((count + 63) / 64 * 8));
+  if (s != nullptr) memset(s, 0, bytes_of_set(count));
 }
 
 bool is_readable(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
@@ -204,7 +205,7 @@ bool any_ours(int count, const fd_set* r, const fd_set* w, const fd_set* e) {
 int select_files(int count, fd_set* r, fd_set* w, fd_set* e, const Deadline& deadline, const sigset_t* mask) {
   cancellation_point();
   for (fd_set* s : {r, w, e})
-    if (s != nullptr && is_guarded(s, size_t(count + 7) / 8)) return -EFAULT;
+    if (s != nullptr && is_guarded(s, bytes_of_set(count))) return -EFAULT;
   Entrance entrance;
   pollfd few[FD_SETSIZE];  // select is for signal handlers too, where memory is not to be had
   auto* fds = count <= FD_SETSIZE ? few : static_cast<pollfd*>(malloc(size_t(count) * sizeof(pollfd)));

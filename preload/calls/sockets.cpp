@@ -139,7 +139,9 @@ bool is_harmless_on_pair(int level, int name) {
 
 int report_name(const TcpSocket& s, bool of_peer, sockaddr* addr, socklen_t* length) {
   if (addr == nullptr || length == nullptr) return -EFAULT;
-  if (int(*length) < 0) return -EINVAL;
+  socklen_t room;
+  if (int error = get_user(room, length); error != 0) return error;
+  if (int(room) < 0) return -EINVAL;
   Guard guard(control_lock);
   return (of_peer ? s.peer_name() : s.name()).format(addr, length);
 }
@@ -201,11 +203,11 @@ class KernelBacklog {
 int accept_kernel(TcpSocket& listener, int fd, sockaddr* addr, socklen_t* length, int flags) {
   int accepted;
   if (listener.nonblocking || (listener.only_holder && __libc_single_threaded)) {
-    accepted = kernel::accept4(fd, addr, length, flags);
+    accepted = outside([&] { return kernel::accept4(fd, addr, length, flags); });
   } else {
     KernelBacklog backlog(listener, fd);
     if (!backlog.is_ready()) return -EAGAIN;
-    accepted = kernel::accept4(fd, addr, length, flags);
+    accepted = outside([&] { return kernel::accept4(fd, addr, length, flags); });
   }
   if (accepted < 0) return -errno;
   coordinator.count(shm::kKernelAccepts);

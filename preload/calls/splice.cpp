@@ -72,6 +72,7 @@ INTERPOSE(ssize_t, sendfile, (int to, int from, off_t* offset, size_t n)) {
   return on_connection(to,
                        [&](TcpSocket& s) -> ssize_t {
                          int error = source_error(from, offset);
+                         if (offset != nullptr && is_guarded(offset, sizeof *offset)) error = -EFAULT;
                          return error != 0 ? error : s.send_file(from, offset, n);
                        },
                        [&] { return libc.sendfile(to, from, offset, n); });

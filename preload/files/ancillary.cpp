@@ -207,15 +207,17 @@ int TcpSocket::wait_for_channel(const Deadline& deadline, uint32_t seen_unrestar
   peers.enter();
   peers.begin_sleep();
   sleep_wake_fence();
+  Deadline until = deadline;
   {
     Guard guard(control_lock);
     peers.drain();
     attach();
+    until = deadline.or_earlier(preload::waiting.look(0));
   }
   uint32_t remote = remote_state();
   bool over = (remote & (kClosed | kReset | kRedirect)) != 0 || is_refused(remote) || shut_write() || closed || dead;
   peers.leave();  // a sleeper looks at nothing, and keeps no memory of the dead
-  long r = over ? 0 : sleep_in_poll(p, 1, deadline, nullptr, seen);
+  long r = over ? 0 : sleep_in_poll(p, 1, until, nullptr, seen);
   peers.end_sleep();
   bool interrupted = signal_counts.unrestarted != seen_unrestarted || (!deadline.is_never() && signal_counts.any != seen);
   if (r == -EINTR && interrupted) return -EINTR;

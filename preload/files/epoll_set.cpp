@@ -327,7 +327,8 @@ int EpollSet::wait(epoll_event* events, int max, const Deadline& deadline, const
   if (max <= 0) return -EINVAL;
   // Before a lock, and before an event counts as told: as a copy onto itself, for want of another's memory.
   if (int error = copy_to_user(events, events, sizeof *events); error != 0) return error;
-  if (is_guarded(events, size_t(max) * sizeof *events)) return -EFAULT;
+  constexpr int kProbed = 1024;  // `max` may say more than there is room for
+  if (is_guarded(events, size_t(max < kProbed ? max : kProbed) * sizeof *events)) return -EFAULT;
   if (forks_seen_ != forks.load(std::memory_order_relaxed)) renew_interest();  // changes only in fork
   uint32_t seen = signal_counts.any;
   for (;;) {

@@ -181,7 +181,7 @@ ssize_t PipeEnd::receive(int fd, const iovec* iov, int count) {
       continue;
     }
     if (wait && !met && Spinner::is_promising()) {
-      ssize_t n = libc.syscall(SYS_preadv2, fd, iov, count, -1L, -1L, RWF_NOWAIT);
+      ssize_t n = outside([&] { return libc.syscall(SYS_preadv2, fd, iov, count, -1L, -1L, RWF_NOWAIT); });
       if (n > 0) return want(), n;
       bool empty = n < 0 && errno == EAGAIN;
       if (empty && enter(fd)) continue;

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -191,6 +192,7 @@ TEST("nor does a call on a connection that has something for it") {
   int set = CHECK_OK(epoll_create1(0));
   epoll_event event{EPOLLIN, {}};
   CHECK_OK(epoll_ctl(set, EPOLL_CTL_ADD, p.client, &event));
+  int file = CHECK_OK(open("/proc/self/exe", O_RDONLY));
   size_t count = 0;
   for (const Mapping& m : mappings()) {
     if (!m.writable || m.key == 0) continue;
@@ -205,6 +207,13 @@ TEST("nor does a call on a connection that has something for it") {
     message.msg_iov = &both[1];
     message.msg_iovlen = 1;
     CHECK_ERRNO(recvmsg(p.client, &message, 0), EFAULT);
+    message.msg_iov = both;
+    message.msg_control = at;
+    message.msg_controllen = 64;
+    CHECK_ERRNO(recvmsg(p.client, &message, MSG_PEEK), EFAULT);
+    sockaddr_in from;
+    CHECK_ERRNO(recvfrom(p.client, &first, 1, MSG_PEEK, reinterpret_cast<sockaddr*>(&from), static_cast<socklen_t*>(at)), EFAULT);
+    CHECK_ERRNO(sendfile(p.client, file, static_cast<off_t*>(at), 1), EFAULT);
     CHECK_ERRNO(epoll_wait(set, static_cast<epoll_event*>(at), 1, 0), EFAULT);
     socklen_t length = sizeof(int);
     CHECK_ERRNO(getsockopt(p.client, SOL_SOCKET, SO_TYPE, at, &length), EFAULT);

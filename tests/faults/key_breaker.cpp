@@ -1,8 +1,8 @@
 // A program that does what --protect=keys is against; see protect_keys.py.
 //   key_breaker write PORT   connects, is answered once, and then writes to memory of the library's by mistake
 //   key_breaker code PORT    connects; for each line "map", "place", "write+map", "change", "hidden", "by number" makes memory
-//                            executable that has an instruction which changes rights, and says what came of it; "libc" says of the
-//                            C library's own code once more what it is
+//                            executable that has an instruction which changes rights, and says what came of it; "confirm" says of all
+//                            code that there is once more what it is
 // Built with KEY_INSTRUCTION it has such an instruction itself.
 #include <arpa/inet.h>
 #include <errno.h>
@@ -76,14 +76,14 @@ int file_with_code() {
 }
 
 // As some programs do with all that they have mapped.
-int confirm_libc() {
+int confirm_all() {
   FILE* maps = fopen("/proc/self/maps", "r");
   char line[512];
   unsigned long begin, end;
   int error = ENOENT;
   while (fgets(line, sizeof line, maps) != nullptr)
-    if (strstr(line, "libc.so") != nullptr && strstr(line, " r-xp ") != nullptr && sscanf(line, "%lx-%lx", &begin, &end) == 2)
-      error = mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_EXEC) == 0 ? 0 : errno;
+    if (strstr(line, " r-xp ") != nullptr && strchr(line, '/') != nullptr && sscanf(line, "%lx-%lx", &begin, &end) == 2)
+      if (error = mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_EXEC) == 0 ? 0 : errno; error != 0) break;
   fclose(maps);
   return error;
 }
@@ -99,7 +99,7 @@ int make_executable(const std::string& how) {
     int error = errno;
     return *before == 'b' ? error : EFAULT;
   }
-  if (how == "libc") return confirm_libc();
+  if (how == "confirm") return confirm_all();
   char* p = prepared_memory(PROT_READ | PROT_WRITE);
   if (p == nullptr) die("mmap");
   if (how == "by number") return syscall(SYS_mprotect, p, kPage, PROT_READ | PROT_EXEC) == 0 ? 0 : errno;
