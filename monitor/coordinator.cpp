@@ -166,9 +166,10 @@ bool Coordinator::look() {
 }
 
 bool Coordinator::bury() {
-  if (!clients_.has_doomed()) return reaper_.bury();
+  if (!clients_.has_doomed() && !watcher_.has_ended()) return reaper_.bury();
   patience_.begin();
   bool any = reaper_.bury();
+  name_service_.forget_the_dead();
   patience_.end();
   return any;
 }

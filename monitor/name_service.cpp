@@ -176,7 +176,6 @@ bool NameService::give(Client& from, Client& to, const shm::Packet& packet, int 
 }
 
 bool NameService::keep_for(shm::DomainId expected, const shm::Packet& packet, int fd) {
-  std::erase_if(expected_, [this](const auto& e) { return !core_.is_expected(e.first); });  // who died meanwhile
   if (!expected_.contains(expected) && expected_.size() >= kMostExpected) return false;
   std::vector<OutPacket>& kept = expected_[expected];
   Descriptor copy(kept.size() < kMostKept ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1);
@@ -184,6 +183,10 @@ bool NameService::keep_for(shm::DomainId expected, const shm::Packet& packet, in
   kept.push_back({packet, {}, {}});
   kept.back().fds.push_back(std::move(copy));
   return true;
+}
+
+void NameService::forget_the_dead() {
+  std::erase_if(expected_, [this](const auto& e) { return !core_.is_expected(e.first); });
 }
 
 void NameService::came_back(Client& client) {

@@ -20,6 +20,8 @@ class NameService {
   void channel(Client& client, InPacket& packet);
   // After its hello: what was sent to it while it had not come back from the last coordinator.
   void came_back(Client& client);
+  // What was kept for processes that will not.
+  void forget_the_dead();
 
  private:
   int open_listener(const Client& client, InPacket& packet, core::ListenerId& id);

@@ -20,6 +20,7 @@ class Watcher {
   [[nodiscard]] bool await(shm::DomainId domain, Descriptor& process);
   // Its pidfd has become readable.
   void ended(shm::DomainId domain) { ended_.push_back(domain); }
+  bool has_ended() const { return !ended_.empty(); }
   // One domain that has ended, kNobody when there is none.
   shm::DomainId take_ended();
 

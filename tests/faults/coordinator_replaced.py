@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Whoever sleeps all the while that a coordinator dies hears that its peer has died: under the next one, or without any."""
 import errno
+import select
 import signal
+import socket
 import sys
 
-from echo import run
-from rig import check
+from echo import check, run
+from raw_client import ANNOUNCE_PAIR, CHANNEL, CHANNEL_PASSED, RawClient
 
 SERVER = """\
 import socket
@@ -51,6 +53,27 @@ def peers_death_is_heard_of(rig):
     after(rig, rig.coordinator.kill)
     rig.start_coordinator()
     child_of_one_who_never_met(rig)
+    what_is_kept_for_the_dead_is_closed(rig)
+
+
+def what_is_kept_for_the_dead_is_closed(rig):
+    """A process that has not come back to the next coordinator gets a channel, which may hold descriptors, and dies."""
+    if rig.coordinator.running():
+        rig.coordinator.kill()
+    rig.start_coordinator()
+    absent = rig.start(["sleep", "60"], preload=False)
+    client = RawClient(rig.run_dir, rig.status()["protocol"])
+    check(client.hello() == 0, "no hello")
+    domain = client.domain + 1000
+    client.send(ANNOUNCE_PAIR, domain=domain, value=1, value2=absent.pid)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.send(CHANNEL, [theirs.fileno()], domain=domain, value=1)
+    check(client.wait_for(CHANNEL_PASSED)[0][1] == 0, "it is not kept")
+    theirs.close()
+    check(not select.select([ours], [], [], 0.2)[0], "it is closed too early")
+    absent.kill()
+    check(select.select([ours], [], [], 10)[0] and ours.recv(1) == b"", "it is not closed")
+    client.end()
 
 
 def child_of_one_who_never_met(rig):
