@@ -178,6 +178,19 @@ inline int call_fcntl(int fd, int command, void* argument) {
   return is_kernels(fd) && !any_vfork_copies() ? libc.fcntl(fd, command, argument) : fcntl_ours(fd, command, argument);
 }
 
+// What a connection is asked for. It may go to the kernel when its peer is looked for: kNowTheKernels.
+template <class Number>
+int tell_number(TcpSocket& s, void* to, Number&& number) {
+  if (s.theirs == nullptr) s.reach_peer();
+  int n;
+  {
+    Looking looking;
+    if (s.state != TcpState::kConnected) return kNowTheKernels;
+    n = number();
+  }
+  return put_user(static_cast<int*>(to), n);
+}
+
 int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
   bool connected = s.state == TcpState::kConnected;
   switch (request) {
@@ -197,16 +210,14 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       return outside([&] { return libc.ioctl(fd, request, argument); }) == 0 ? 0 : -errno;
     case FIONREAD:
       if (!connected) break;
-      if (s.theirs == nullptr) s.reach_peer();
-      return put_user(static_cast<int*>(argument), int(s.records ? s.bytes_of_records() : s.readable_to_mark()));
+      return tell_number(s, argument, [&] { return int(s.records ? s.bytes_of_records() : s.readable_to_mark()); });
     case SIOCATMARK:
       if (!connected) break;
-      return put_user(static_cast<int*>(argument), int{s.at_mark()});
+      return tell_number(s, argument, [&] { return int{s.at_mark()}; });
     case SIOCOUTQ:
     case SIOCOUTQNSD:
       if (!connected) break;
-      if (s.theirs == nullptr) s.reach_peer();
-      return put_user(static_cast<int*>(argument), int(s.is_unix() ? s.unread_bytes() : s.outstanding_bytes()));
+      return tell_number(s, argument, [&] { return int(s.is_unix() ? s.unread_bytes() : s.outstanding_bytes()); });
     default:
       break;
   }

@@ -367,6 +367,8 @@ INTERPOSE(int, getpeername, (int fd, sockaddr* addr, socklen_t* length)) {
                        [&](TcpSocket& s) -> int {
                          if (s.is_unix()) return report_name(s, true, addr, length);
                          if (s.theirs == nullptr) s.reach_peer();
+                         Looking looking;
+                         if (s.state != TcpState::kConnected) return kNowTheKernels;  // by now
                          if (s.has_ended()) return -ENOTCONN;
                          return format_name(s.remote, s.family, addr, length);
                        },
