@@ -119,8 +119,8 @@ CoordinatorLink::Answer CoordinatorLink::welcome(int socket, int flags) {
   ReceivedPacket r = welcome_;
   int error = r.fd_count > 0 ? 0 : receive_packet(socket, r, flags);
   welcome_.fd_count = 0;
-  // A forked child may have been told of deaths before it said hello.
-  while (error == 0 && r.packet.type == kPeerGone && keep(r)) error = receive_packet(socket, r, flags);
+  // A forked child may have been told of deaths before it said hello, and of peers that it will not meet.
+  while (error == 0 && (r.packet.type == kPeerGone || r.packet.type == kUnmet) && keep(r)) error = receive_packet(socket, r, flags);
   if (error == -EAGAIN || error == -ENOMEM || error == -ENOBUFS) return Answer::kNotYet;
   const Packet& p = r.packet;
   bool fits = error == 0 && p.type == kWelcome;

@@ -46,10 +46,10 @@ extern Arena arena;
 // Whether some of this memory has the key: a call is not to write there what it has for the program, as the kernel would not.
 inline bool is_guarded(const void* p, std::size_t bytes) {
   if (key_page.both == 0) [[likely]] return false;
-  auto begin = reinterpret_cast<uintptr_t>(p);
-  if (key_page.statics.overlaps(begin, begin + bytes)) return true;
+  auto begin = reinterpret_cast<uintptr_t>(p), end = bytes < ~begin ? begin + bytes : ~uintptr_t{0};
+  if (key_page.statics.overlaps(begin, end)) return true;
   for (uint32_t i = 0, n = arena.count.load(std::memory_order_acquire); i < n; ++i)
-    if (arena.pieces[i].overlaps(begin, begin + bytes)) return true;
+    if (arena.pieces[i].overlaps(begin, end)) return true;
   return false;
 }
 

@@ -50,6 +50,8 @@ class Peers {
   // Wakes the threads that sleep, after a change that no peer announces.
   void wake_sleepers() const;
 
+  // A forked child that has not slept so often that it says hello for what it inherited: not all is told before that.
+  bool may_register() const { return has_inherited_ && sleeps_ < kSleepsBeforeBell; }
   // Whether spinning could see anything, and where the peers run.
   bool any() const { return count_.load(std::memory_order_relaxed) != 0; }  // a hint
   // What was inherited by fork is found by looking everywhere: too much to do in a spin if it is much.

@@ -116,7 +116,8 @@ Deadline Waiting::look(uint32_t accepting) {
   bool again = accepting != 0 && idle_at(accepting);
   if (again || !coordinator.send_unsent()) until = until.or_earlier(Deadline::in_ms(kAgainMs));
   // Nobody rings when a peer dies: drain() asks the kernel.
-  if (peers.any() && !coordinator.tells_of_deaths()) until = until.or_earlier(Deadline::in_ms(kAwayMs));
+  bool hears = coordinator.connected() || (coordinator.tells_of_deaths() && !peers.may_register());
+  if (peers.any() && !hears) until = until.or_earlier(Deadline::in_ms(kAwayMs));
   return until;
 }
 

@@ -98,7 +98,7 @@ ssize_t receive_on_tcp(TcpSocket& s, msghdr* m, int flags) {
 ssize_t receive_message(TcpSocket& s, msghdr* to, int flags) {
   UserMessage m(to);
   if (m.error() != 0) return m.error();
-  if (is_guarded(m.get()->msg_control, m.get()->msg_controllen)) return -EFAULT;
+  if (s.is_unix() && m.get()->msg_control != nullptr && is_guarded(m.get()->msg_control, m.get()->msg_controllen)) return -EFAULT;
   ssize_t n = s.is_unix() ? receive_on_unix(s, m.get(), flags) : receive_on_tcp(s, m.get(), flags);
   int error = n >= 0 ? m.give_back(to) : 0;
   return error != 0 ? error : n;

@@ -662,6 +662,7 @@ int TcpSocket::dissolve(uint32_t& released) {
   reset_noted = true;
   error.store(ECONNRESET, std::memory_order_relaxed);  // told once
   after_publish();
+  if (shared) ring_family_bells();
   linger_option = {1, 0};
   wake_own_threads();
   hand_interests_to(*fresh);

@@ -65,8 +65,7 @@ long wait_on_words(const Word& peers, const Word& own, const Deadline& deadline,
 uint32_t TcpSocket::remote_state() const {
   const Slot* theirs = this->theirs;  // another thread may move what nobody has accepted
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  // Somebody who shares it has ended it for all: the peer broke the protocol, or never met us.
-  if (shared && (my_state() & kReset) != 0) return kFin | kClosed | kReset;
+  if (is_ended_by_sharer()) return kFin | kClosed | kReset;
   // Sent away. What is shared cannot move.
   if ((s & kRedirect) != 0 && !dead) return initiator && !shared ? kRedirect : kFin | kClosed | kReset;
   // Closed with bytes unread is a reset; the peer itself may not have seen that there were any.

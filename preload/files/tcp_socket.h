@@ -254,6 +254,8 @@ class TcpSocket : public File {
                                peer->state.load(relaxed) != scanned_state);
   }
 
+  // The peer broke the protocol, or never met somebody who shares this, who then ended it for all.
+  bool is_ended_by_sharer() const { return shared && (my_state() & shm::kReset) != 0; }
   bool has_ended() const {
     uint32_t remote = remote_state();
     return reset_noted || (remote & shm::kReset) != 0 || (shut_write() && (remote & shm::kFin) != 0);

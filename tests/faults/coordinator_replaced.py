@@ -37,7 +37,10 @@ c.send(b"x")
 met = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
 met.recv(1)
 if os.fork() == 0:
+    e = select.epoll()
+    e.register(c, select.EPOLLIN)
     print("asleep soon", flush=True)
+    if sys.argv[3] == "epoll": e.poll()
     try: print("end", c.recv(1), flush=True)
     except OSError as error: print(error.errno, flush=True)
     os._exit(0)
@@ -52,7 +55,9 @@ def peers_death_is_heard_of(rig):
     rig.check_nothing_left()
     after(rig, rig.coordinator.kill)
     rig.start_coordinator()
-    child_of_one_who_never_met(rig)
+    for way in ("read", "epoll"):
+        child_of_one_who_never_met(rig, way)
+        rig.start_coordinator()
     what_is_kept_for_the_dead_is_closed(rig)
 
 
@@ -76,14 +81,14 @@ def what_is_kept_for_the_dead_is_closed(rig):
     client.end()
 
 
-def child_of_one_who_never_met(rig):
+def child_of_one_who_never_met(rig, way):
     stopped, other = (rig.start([sys.executable, "-c", SERVER], talks=True) for _ in range(2))
     ports = [server.line() for server in (stopped, other)]
     stopped.send(signal.SIGSTOP)
-    parent = rig.start([sys.executable, "-c", PARENT, *ports], talks=True)
+    parent = rig.start([sys.executable, "-c", PARENT, *ports, way], talks=True)
     check(parent.line() == "asleep soon", "the child has not begun")
     rig.coordinator.kill()
-    check(int(parent.line(10)) == errno.ECONNRESET, "the child is told")
+    check(int(parent.line(10)) == errno.ECONNRESET, f"the child in {way} is told")
     parent.kill()
     for server in (stopped, other):
         server.kill()
