@@ -210,7 +210,7 @@ TEST("nor does a call on a connection that has something for it") {
     message.msg_iov = both;
     message.msg_control = at;
     message.msg_controllen = 64;
-    CHECK_ERRNO(recvmsg(p.client, &message, MSG_PEEK), EFAULT);
+    CHECK_EQ(recvmsg(p.client, &message, MSG_PEEK), 1);  // TCP has nothing for it
     sockaddr_in from;
     CHECK_ERRNO(recvfrom(p.client, &first, 1, MSG_PEEK, reinterpret_cast<sockaddr*>(&from), static_cast<socklen_t*>(at)), EFAULT);
     CHECK_ERRNO(sendfile(p.client, file, static_cast<off_t*>(at), 1), EFAULT);
