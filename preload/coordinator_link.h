@@ -37,10 +37,10 @@ class CoordinatorLink {
   // kRetryNs, or at once when the directory shows a new one.
   [[nodiscard]] bool ensure();
   bool connected() const { return socket_ >= 0; }
-  // Also a forked child that has not said hello hears of them.
-  bool tells_of_deaths() const {
+  // A forked child that has not said hello hears of deaths all the same.
+  bool tells_child_of_deaths() const {
     const shm::Directory* d = directory();
-    return connected() || (reserved_ >= 0 && d != nullptr && d->has_owner());
+    return reserved_ >= 0 && d != nullptr && d->has_owner();
   }
   shm::DomainId self() const { return self_; }
   shm::Protect protect() const { return protect_; }

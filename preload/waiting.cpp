@@ -116,7 +116,7 @@ Deadline Waiting::look(uint32_t accepting) {
   bool again = accepting != 0 && idle_at(accepting);
   if (again || !coordinator.send_unsent()) until = until.or_earlier(Deadline::in_ms(kAgainMs));
   // Nobody rings when a peer dies: drain() asks the kernel.
-  bool hears = coordinator.connected() || (coordinator.tells_of_deaths() && !peers.may_register());
+  bool hears = coordinator.connected() || (coordinator.tells_child_of_deaths() && !peers.may_register());
   if (peers.any() && !hears) until = until.or_earlier(Deadline::in_ms(kAwayMs));
   return until;
 }

@@ -594,7 +594,7 @@ size_t TcpSocket::make_space(size_t wanted) {
   size_t enough = wanted < kPieceBytes ? wanted : kPieceBytes;
   size_t n = out.space(false);
   if (n >= enough) return n;
-  pace.run_ahead();
+  if (out.has_ring()) pace.run_ahead();  // not with the first message: what is short is not slowed
   n = out.space(true);
   if (n >= wanted || !grow(wanted)) return n;
   return out.space(false);
