@@ -328,7 +328,7 @@ void Peers::scan(Pair& p) {
     TcpSocket* socket = p.socket_at(s);
     if (socket == nullptr) continue;
     --left;
-    if (socket->is_ended_by_sharer() && !socket->reset_noted) socket->announce();
+    if (socket->is_abandoned() && !socket->reset_noted) socket->announce();
     if (socket->theirs == nullptr || socket->is_left_behind_by_peer()) socket->attach();
     if (socket->theirs == nullptr) continue;
     uint64_t tail = socket->theirs->tail.load(std::memory_order_acquire);

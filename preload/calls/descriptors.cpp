@@ -212,7 +212,7 @@ int do_ioctl(TcpSocket& s, int fd, unsigned long request, void* argument) {
       if (!connected) break;
       return tell_number(s, argument, [&] { return int(s.records ? s.bytes_of_records() : s.readable_to_mark()); });
     case SIOCATMARK:
-      if (!connected) break;
+      if (!connected || s.records) break;  // some kernels know no mark among records
       return tell_number(s, argument, [&] { return int{s.at_mark()}; });
     case SIOCOUTQ:
     case SIOCOUTQNSD:

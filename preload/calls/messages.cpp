@@ -11,9 +11,12 @@ namespace sluice::preload {
 
 namespace {
 
+// Whether there were bytes, if only `n` of them were wanted, which may be none.
+bool has_come(const TcpSocket& s, ssize_t n) { return n > 0 || (n == 0 && s.readable_bytes() > 0); }
+
 // The peer's name, as unix_stream_recvmsg tells it with bytes.
-socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) {
-  if (name == nullptr || n <= 0) return 0;
+socklen_t put_name(const TcpSocket& s, bool came, void* name, socklen_t length) {
+  if (name == nullptr || !came) return 0;
   Guard guard(control_lock);
   UnixName peer = s.peer_name();
   if (peer.empty()) return 0;
@@ -25,7 +28,7 @@ socklen_t put_name(const TcpSocket& s, ssize_t n, void* name, socklen_t length) 
 int tell_sender(const TcpSocket& s, ssize_t n, sockaddr* addr, socklen_t* length) {
   socklen_t room;
   int error = get_user(room, length);
-  return error != 0 ? error : put_user(length, s.is_unix() ? put_name(s, n, addr, room) : 0);
+  return error != 0 ? error : put_user(length, s.is_unix() ? put_name(s, has_come(s, n), addr, room) : 0);
 }
 
 // As for a stream, but a record may be empty and is then told all the same.
@@ -64,13 +67,14 @@ ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
     return n;
   }
   if (!came) {
-    bool tell = s.pass_credentials && n > 0;
+    // At the end the kernel tells of nobody (65534: overflowuid, proc_sys_kernel(5)).
+    constexpr ucred kNobodySends{0, 65534, 65534};
     m->msg_flags = 0;
-    m->msg_controllen = tell ? room : 0;
-    if (tell) put_credentials(*m, s.peer);
+    m->msg_controllen = s.pass_credentials ? room : 0;
+    if (s.pass_credentials) put_credentials(*m, has_come(s, n) ? s.peer : kNobodySends);
   }
   m->msg_flags |= flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
-  m->msg_namelen = put_name(s, n, m->msg_name, m->msg_namelen);
+  m->msg_namelen = put_name(s, has_come(s, n), m->msg_name, m->msg_namelen);
   unpack_if_any(m);
   return n;
 }

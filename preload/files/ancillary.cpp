@@ -391,19 +391,19 @@ bool repeat_in_kernel(int far, int to, const std::byte* bytes, uint64_t n, const
   }
 }
 
+// As put_cmsg() in the kernel: what there is no room for is cut off, and without room for a header there is nothing.
 void put_credentials(msghdr& m, const ucred& sender) {
-  if (m.msg_control == nullptr || m.msg_controllen < CMSG_LEN(sizeof sender)) {
-    m.msg_controllen = 0;
-    m.msg_flags |= MSG_CTRUNC;
-    return;
-  }
+  size_t room = m.msg_control != nullptr ? m.msg_controllen : 0, length = CMSG_LEN(sizeof sender), space = CMSG_SPACE(sizeof sender);
+  m.msg_controllen = 0;
+  if (room < length) m.msg_flags |= MSG_CTRUNC;
+  if (room < sizeof(cmsghdr)) return;
+  if (room < length) length = room;
   auto* c = static_cast<cmsghdr*>(m.msg_control);
   c->cmsg_level = SOL_SOCKET;
   c->cmsg_type = SCM_CREDENTIALS;
-  c->cmsg_len = CMSG_LEN(sizeof sender);
-  memcpy(CMSG_DATA(c), &sender, sizeof sender);
-  size_t space = CMSG_SPACE(sizeof sender);
-  m.msg_controllen = space < m.msg_controllen ? space : m.msg_controllen;
+  c->cmsg_len = length;
+  memcpy(CMSG_DATA(c), &sender, length - CMSG_LEN(0));
+  m.msg_controllen = space < room ? space : room;
 }
 
 bool has_only_credentials(const msghdr& m, const ucred& sender) {

@@ -67,7 +67,7 @@ ssize_t TcpSocket::take_record(const iovec* iov, int count, int flags, msghdr* c
   uint32_t remote = remote_state();  // before the records: what it announces comes after them
   note_reset(remote);
   if (int e = error.exchange(0, std::memory_order_relaxed); e != 0) return -e;  // told once
-  if (theirs == nullptr) return end_of_records(remote);
+  if (theirs == nullptr || is_abandoned()) return end_of_records(remote);
   Pieces<const std::byte> payload;
   int found = next_record(payload);
   if (found == 0) return end_of_records(remote);
@@ -113,7 +113,7 @@ ssize_t TcpSocket::receive_record(const iovec* iov, int count, int flags, msghdr
 int64_t TcpSocket::bytes_of_records() {
   DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
   int64_t total = 0;
-  if (state != TcpState::kConnected || theirs == nullptr) return 0;
+  if (state != TcpState::kConnected || theirs == nullptr || is_abandoned()) return 0;
   ByteConsumer in(region_of(theirs), *theirs, *mine);
   Pieces<const std::byte> queued, payload;
   int64_t all = in.available();  // once: a writer that goes on and on keeps nobody here

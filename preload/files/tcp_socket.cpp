@@ -65,7 +65,7 @@ long wait_on_words(const Word& peers, const Word& own, const Deadline& deadline,
 uint32_t TcpSocket::remote_state() const {
   const Slot* theirs = this->theirs;  // another thread may move what nobody has accepted
   uint32_t s = theirs != nullptr ? theirs->state.load(std::memory_order_acquire) : 0;
-  if (is_ended_by_sharer()) return kFin | kClosed | kReset;
+  if (is_abandoned()) return kFin | kClosed | kReset;
   // Sent away. What is shared cannot move.
   if ((s & kRedirect) != 0 && !dead) return initiator && !shared ? kRedirect : kFin | kClosed | kReset;
   // Closed with bytes unread is a reset; the peer itself may not have seen that there were any.
@@ -80,10 +80,11 @@ uint32_t TcpSocket::remote_state() const {
 }
 
 void TcpSocket::note_reset(uint32_t remote) {
+  if ((remote & kReset) == 0) end_noted = end_noted || (remote & kFin) != 0;
   if ((remote & kReset) == 0 || reset_noted) return;
   reset_noted = true;
   // tcp_reset(): EPIPE after the peer's FIN, else ECONNRESET.
-  error.store(ECONNRESET, std::memory_order_relaxed);  // told once, to whoever asks first
+  error.store(end_noted && !is_unix() ? EPIPE : ECONNRESET, std::memory_order_relaxed);  // told once, to whoever asks first
 }
 
 int TcpSocket::take_error() {
@@ -93,7 +94,7 @@ int TcpSocket::take_error() {
 
 int64_t TcpSocket::readable_bytes() const {
   Slot* theirs = this->theirs;
-  if (theirs == nullptr) return 0;
+  if (theirs == nullptr || is_abandoned()) return 0;
   int64_t n = ByteConsumer(region_of(theirs), *theirs, *mine).available();
   return n < 0 ? 0 : n;
 }
@@ -102,16 +103,15 @@ int64_t TcpSocket::readable_bytes() const {
 
 // How far the urgent byte is ahead; negative: there is none ahead.
 int64_t TcpSocket::bytes_to_mark() const {
-  if (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kUrgent) == 0) return -1;
+  if (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kUrgent) == 0 || is_abandoned()) return -1;
   uint64_t end = theirs->urgent.load(std::memory_order_acquire);
   return end == 0 ? -1 : int64_t(end - 1 - mine->head.load(std::memory_order_relaxed));  // ours
 }
 
-// Whether recv(MSG_OOB) would find it; it may be announced before it is there.
+// Whether it is there (it may be announced before), and recv(MSG_OOB) has not taken it.
 bool TcpSocket::has_urgent_byte() const {
   int64_t mark = bytes_to_mark();
-  return mark >= 0 && !urgent_inline && mark < readable_bytes() &&
-         urgent_taken != theirs->urgent.load(std::memory_order_acquire);
+  return mark >= 0 && mark < readable_bytes() && urgent_taken != theirs->urgent.load(std::memory_order_acquire);
 }
 
 int64_t TcpSocket::readable_to_mark() const {
@@ -173,14 +173,15 @@ uint32_t TcpSocket::peer_cpu() const { return pair != nullptr ? pair->peer_cpu()
 
 uint32_t TcpSocket::poll_events() {
   if (state == TcpState::kListening) return backlog.first != nullptr ? EPOLLIN | EPOLLRDNORM : 0;
-  if (state == TcpState::kUnconnected) return EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
+  uint32_t can_write = EPOLLOUT | EPOLLWRNORM | (is_unix() ? EPOLLWRBAND : 0u);  // tcp_poll(), unix_poll()
+  if (state == TcpState::kUnconnected) return can_write | EPOLLHUP;
   if (theirs == nullptr || is_left_behind_by_peer()) attach();
   uint32_t remote = remote_state();
   note_reset(remote);
   uint32_t events = 0;
   bool ended = (remote & (kFin | kReset)) != 0 || shut_read();
   if (polite && others_hold()) ended = false;
-  else if (ended || has_bytes(low_water())) events |= EPOLLIN | EPOLLRDNORM;
+  else if (ended || has_bytes(is_unix() ? 1 : low_water())) events |= EPOLLIN | EPOLLRDNORM;
   if (has_urgent_byte()) events |= EPOLLPRI;
   if (ended) events |= EPOLLRDHUP;
   bool refused = is_refused(remote);
@@ -193,7 +194,7 @@ uint32_t TcpSocket::poll_events() {
   }
   if ((mine->wants.load(std::memory_order_relaxed) & kWantsSpaceEvent) != 0)             // our own
     mine->wants.fetch_and(~uint32_t{kWantsSpaceEvent}, std::memory_order_relaxed);  // a hint
-  return events | EPOLLOUT | EPOLLWRNORM;
+  return events | can_write;
 }
 
 // Its lines are in the writer's cache, and they all come at the same time here, not one by one as they are read: 1 to 3 % of redis.
@@ -388,7 +389,9 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
     if (state != TcpState::kConnected) return kNowTheKernels;
     if (n > 0) done = (flags & MSG_PEEK) != 0 ? size_t(n) : done + size_t(n);
     if (n > 0 && (done >= enough || ends_here || at_mark())) return ssize_t(done);
+    if (n == -ECONNRESET && done > 0 && !is_unix()) error.store(ECONNRESET, std::memory_order_relaxed);  // for the next call
     if (n != -EAGAIN && n <= 0) return done > 0 ? ssize_t(done) : n;
+    if (!wait && done > 0 && is_unix()) (void)take_error();  // looked at, and lost (unix_stream_read_generic())
     if (!wait) return done > 0 ? ssize_t(done) : -EAGAIN;
     int error = wait_for_bytes((flags & MSG_PEEK) != 0 ? done + 1 : 1, deadline, unrestarted);
     if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
@@ -400,6 +403,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
 ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here) {
   if (theirs == nullptr || is_left_behind_by_peer()) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
+  if (is_abandoned()) return end_of(remote);
   if (theirs == nullptr) return (remote & kFin) != 0 ? end_of(remote) : -EAGAIN;
   ByteConsumer in(region_of(theirs), *theirs, *mine);
   IovCursor cursor(iov, count, skip);
@@ -470,7 +474,7 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
   }
   if (available < 0) {
     abandon(kReset);
-    return done > 0 ? ssize_t(done) : -ECONNRESET;
+    return done > 0 ? ssize_t(done) : -error.exchange(0, std::memory_order_relaxed);  // told once
   }
   if (done > 0) return ssize_t(done);
   if ((remote & kRedirect) != 0 && !dead) {
@@ -515,6 +519,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
   if (state != TcpState::kConnected) return send_error(flags);
   bool urgent = (flags & MSG_OOB) != 0;
   size_t total = total_bytes(iov, count);
+  if (urgent && total == 0 && is_unix()) return -EOPNOTSUPP;  // unix_stream_sendmsg()
   bool wait = !nonblocking && (flags & MSG_DONTWAIT) == 0;
   uint32_t unrestarted = signal_counts.unrestarted;
   Deadline deadline = wait ? Deadline::in_us(send_timeout_us) : Deadline::never();
@@ -532,12 +537,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
         continue;
       }
       if (is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(flags, waited);
-      if ((remote & kClosed) != 0) {  // the kernel takes it, and is then told that nobody listens
-        if (total == 0) return 0;     // there was nothing to send, and nobody is told
-        reset_noted = true;
-        error.store(EPIPE, std::memory_order_relaxed);  // told once
-        return ssize_t(total);
-      }
+      if (nobody_reads(remote)) return sent_in_vain(total);
       size_t plain = urgent && total > 0 ? total - 1 : total;
       ssize_t n = send_now(iov, count, done, plain - done);
       if (n > 0) done += size_t(n);
@@ -562,6 +562,14 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
     if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (e != 0) return done > 0 ? ssize_t(done) : e;
   }
+}
+
+// The next call is told that nobody reads; but if there was nothing to send.
+ssize_t TcpSocket::sent_in_vain(size_t bytes) {
+  if (bytes == 0) return 0;
+  reset_noted = true;
+  error.store(EPIPE, std::memory_order_relaxed);  // told once
+  return ssize_t(bytes);
 }
 
 // Puts as much into the ring as fits. -EFAULT: nothing could be read.
@@ -673,8 +681,16 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write() || reset_noted || (remote & kClosed) != 0 || is_refused(remote))
+      if (shut_write() || reset_noted || is_refused(remote))
         return done > 0 ? ssize_t(done) : send_error(MSG_NOSIGNAL * (shut_write() ? 0 : 1));
+      if (nobody_reads(remote)) {
+        char in_vain[kPieceBytes];
+        iovec iov{in_vain, n - done < sizeof in_vain ? n - done : sizeof in_vain};
+        k = offset != nullptr ? kernel::preadv(from, &iov, 1, *offset) : kernel::readv(from, &iov, 1);
+        if (k > 0 && offset != nullptr) *offset += k;
+        if (k >= 0) return ssize_t(done) + sent_in_vain(size_t(k));
+        return done > 0 ? ssize_t(done) : -errno;
+      }
       size_t space = make_space(n - done);
       full = space == 0;
       if (!full) {
@@ -740,8 +756,8 @@ void TcpSocket::abandon(uint32_t state_bits) {
   if (theirs != nullptr && !dead) coordinator.count(kResets);
   mine->state.fetch_or(kFin | state_bits, std::memory_order_release);
   dead = true;
+  if (!reset_noted) error.store(ECONNRESET, std::memory_order_relaxed);  // told once
   reset_noted = true;
-  error.store(ECONNRESET, std::memory_order_relaxed);  // told once
   after_publish();
   if (shared) ring_family_bells();
 }

@@ -198,6 +198,7 @@ class TcpSocket : public File {
   int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
   bool orphaned = false;      // the acceptor died before it accepted: others may
   bool left_behind = false;   // what is left of a connection that moved, until its acceptor notices
+  bool end_noted = false;     // the peer's, while it was no reset
   bool reset_noted = false;
   bool polite = false;        // see be_polite
   bool no_larger_ring = false;  // for records: one was wanted, and there was no memory
@@ -254,8 +255,9 @@ class TcpSocket : public File {
                                peer->state.load(relaxed) != scanned_state);
   }
 
-  // The peer broke the protocol, or never met somebody who shares this, who then ended it for all.
-  bool is_ended_by_sharer() const { return shared && (my_state() & shm::kReset) != 0; }
+  // abandon() was called, by this process or by one that shares the connection: the peer broke the protocol, or was never
+  // met. What it says and what it has sent does not count any more.
+  bool is_abandoned() const { return (my_state() & shm::kReset) != 0; }
   bool has_ended() const {
     uint32_t remote = remote_state();
     return reset_noted || (remote & shm::kReset) != 0 || (shut_write() && (remote & shm::kFin) != 0);
@@ -322,6 +324,13 @@ class TcpSocket : public File {
   bool is_refused(uint32_t remote) const {
     return is_unix() && (remote & (shm::kClosed | shm::kDeaf)) != 0 && (remote & shm::kRedirect) == 0;
   }
+  // Over TCP the kernel takes what is sent to a peer that has closed, or shut down both ways, if there is room for it, and is
+  // then told that nobody reads (tcp_rcv_state_process()).
+  bool nobody_reads(uint32_t remote) {
+    constexpr uint32_t kBothWays = shm::kFin | shm::kDeaf;
+    return (remote & shm::kClosed) != 0 || ((remote & kBothWays) == kBothWays && !is_unix() && writable());
+  }
+  ssize_t sent_in_vain(size_t bytes);
   // ---- records.cpp, records_receive.cpp, records_splice.cpp
   size_t largest_sent_record() const;
   uint32_t record_ring_log2() const;

@@ -21,21 +21,27 @@ ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
   size_t done = 0;
   while (done < n) {
     ssize_t there, taken = 0;
+    bool ends_here = false;
     {
       DirectionGuard guard(receive_lock, shared ? &mine->receive_lock : nullptr);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
+      if (done > 0 && !has_bytes(1)) {  // an error is for the next call, but where it is as in receive()
+        if (is_unix() && done < size_t(low_water()) && done < n) (void)take_error();
+        return ssize_t(done);
+      }
       iovec iov{buffer, n - done < sizeof buffer ? n - done : sizeof buffer};
-      bool ends_here = false;  // of ancillary data, which splice leaves behind as read does
       there = receive_now(&iov, 1, 0, MSG_PEEK, nullptr, ends_here);
       if (there > 0) {
         iovec bytes{buffer, size_t(there)};
         taken = own.put(pipe_fd, &bytes, 1);
       }
       iovec gone{buffer, size_t(taken > 0 ? taken : 0)};
+      ends_here = false;  // takes the ancillary data, too, which splice leaves behind as read does; and ends with it
       if (taken > 0) (void)receive_now(&gone, 1, 0, MSG_TRUNC, nullptr, ends_here);
     }
     if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (taken > 0) done += size_t(taken);
+    if (taken > 0 && ends_here) return ssize_t(done);
     if (taken > 0) continue;
     ssize_t error = there <= 0 ? there : taken;
     if (done > 0 || error != -EAGAIN) return done > 0 ? ssize_t(done) : error;
@@ -62,7 +68,13 @@ ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
-      if (shut_write() || reset_noted || (remote & kClosed) != 0) return done > 0 ? ssize_t(done) : send_error(0);
+      if (shut_write() || reset_noted || is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(0);
+      if (nobody_reads(remote)) {
+        char in_vain[kPieceBytes];
+        iovec iov{in_vain, n - done < sizeof in_vain ? n - done : sizeof in_vain};
+        k = own.take(pipe_fd, &iov, 1);
+        if (k > 0) return ssize_t(done) + sent_in_vain(size_t(k));
+      }
       size_t space = make_space(n - done);
       full = space == 0;
       if (!full) {

@@ -530,6 +530,18 @@ TEST("MSG_OOB reads the urgent byte once, POLLPRI announces it") {
   CHECK_EQ(at_mark, 1);
 }
 
+TEST("POLLPRI announces an urgent byte that is read with the others, too") {
+  auto [client, server] = make_pair();
+  int on = 1;
+  CHECK_OK(setsockopt(server, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on));
+  CHECK_EQ(send(client, "ab!", 3, MSG_OOB), 3);
+  await(server, POLLPRI);
+  CHECK_EQ(read_once(server), "ab");
+  CHECK_EQ(ready(server, POLLPRI), POLLPRI);
+  CHECK_EQ(read_once(server), "!");
+  CHECK_EQ(ready(server, POLLPRI), 0);
+}
+
 TEST("a read stops at the urgent byte, the next one leaves it out") {
   auto [client, server] = make_pair();
   CHECK_EQ(send(client, "ab!", 3, MSG_OOB), 3);

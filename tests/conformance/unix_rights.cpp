@@ -138,6 +138,22 @@ TEST("a plain read drops descriptors") {
   CHECK_EQ(open_descriptors(), before);
 }
 
+TEST("splice drops descriptors, and what is sent after that arrives") {
+  UnixPair p = unix_pair(abstract_name());
+  write_all(p.client, "before");
+  send_with(p.client, "with", {Word("lost").out});
+  write_all(p.client, "after");
+  send_with(p.client, "more", {Word("kept").out});
+  int pipe[2];
+  CHECK_OK(::pipe(pipe));
+  for (size_t moved = 0; moved < 15;) moved += size_t(CHECK_OK(splice(p.server, nullptr, pipe[1], nullptr, 15 - moved, 0)));
+  CHECK_EQ(read_exactly(pipe[0], 15), "beforewithafter");
+  Message m = receive(p.server);
+  CHECK_EQ(m.bytes, "more");
+  CHECK_EQ(m.fds.size(), 1);
+  CHECK_EQ(word_in(m.fds[0]), "kept");
+}
+
 TEST("too little room is MSG_CTRUNC, and the rest is closed") {
   UnixPair p = unix_pair(abstract_name());
   Word w("x");
@@ -489,6 +505,42 @@ TEST_EVERYWHERE("SO_PASSCRED tells who sends") {
     }
     turns.give(2);
   });
+}
+
+TEST("credentials are cut off by too little room, and tell of nobody at the end") {
+  UnixPair p = unix_pair(abstract_name());
+  set_option(p.server, SOL_SOCKET, SO_PASSCRED, 1);
+  write_all(p.client, "abc");
+  alignas(cmsghdr) char control[64];
+  char byte;
+  iovec iov{&byte, 1};
+  for (size_t room : {size_t{8}, size_t{20}, size_t{28}}) {
+    msghdr m{};
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = room;
+    CHECK_EQ(recvmsg(p.server, &m, 0), 1);
+    CHECK_EQ(m.msg_flags, room < 28 ? int{MSG_CTRUNC} : 0);
+    CHECK_EQ(m.msg_controllen, room < sizeof(cmsghdr) ? size_t{0} : room);
+  }
+  CHECK_OK(close(p.client));
+  Message end = receive(p.server);
+  CHECK_EQ(end.bytes, "");
+  CHECK_EQ(end.credentials.size(), 1);
+  CHECK_EQ(end.credentials[0].pid, 0);
+}
+
+TEST("what was sent after a message with descriptors is another splice") {
+  UnixPair p = unix_pair(abstract_name());
+  write_all(p.client, "before");
+  send_with(p.client, "with", {Word("lost").out});
+  write_all(p.client, "after");
+  int pipe[2];
+  CHECK_OK(::pipe(pipe));
+  CHECK_EQ(splice(p.server, nullptr, pipe[1], nullptr, 100, 0), 10);
+  CHECK_EQ(splice(p.server, nullptr, pipe[1], nullptr, 100, 0), 5);
+  CHECK_EQ(read_exactly(pipe[0], 15), "beforewithafter");
 }
 
 TEST("accepted connections inherit SO_PASSCRED, and descriptors come with credentials") {

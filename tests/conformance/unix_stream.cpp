@@ -672,6 +672,15 @@ TEST_EVERYWHERE("closing with unread bytes resets the peer") {
   });
 }
 
+TEST("SO_RCVLOWAT keeps nothing from poll, and what can be written is POLLWRBAND, too") {
+  UnixPair p = unix_pair(abstract_name());
+  int many = 100;
+  CHECK_OK(setsockopt(p.server, SOL_SOCKET, SO_RCVLOWAT, &many, sizeof many));
+  write_all(p.client, "few");
+  CHECK_EQ(ready(p.server, POLLIN | POLLWRBAND), POLLIN | POLLWRBAND);
+  CHECK_ERRNO(send(p.client, "", 0, MSG_OOB), EOPNOTSUPP);
+}
+
 TEST("shutdown of reading stops the peer's writing") {
   UnixPair p = unix_pair(abstract_name());
   write_all(p.client, "kept");

@@ -79,10 +79,16 @@ int main(int, char** argv) {
   int fd = accept(listener, nullptr, nullptr);
   sem_wait(lied);
   char bytes[100];
-  for (int i = 0; i < 2; ++i) tell(recv(fd, bytes, sizeof bytes, 0), bytes);
-  for (int i = 0; i < 3; ++i) {  // whatever follows, it is the end
+  int resets = 0;
+  for (int i = 0; i < 2; ++i) {
+    ssize_t n = recv(fd, bytes, sizeof bytes, 0);
+    tell(n, bytes);
+    if (n < 0) ++resets;
+  }
+  for (int i = 0; i < 3; ++i) {  // a reset is told once; whatever follows, it is the end
     ssize_t n = recv(fd, bytes, sizeof bytes, 0);
     if (n > 0) puts("more");
+    if (n < 0 && ++resets > 1) puts("again");
   }
   if (send(fd, "x", 1, 0) >= 0) puts("sent");
   sem_post(read_all);
