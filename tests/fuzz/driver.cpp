@@ -23,6 +23,9 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, std::size_t n);
 extern "C" __attribute__((weak)) uint64_t fuzz_race(uint64_t seed, double seconds);
+extern "C" __attribute__((weak)) int LLVMFuzzerInitialize(int* argc, char*** argv);
+// Called at each edge: a target may change something there.
+extern "C" __attribute__((weak)) void fuzz_edge();
 
 // A failure that a sanitizer finds ends in abort(), where the case is saved.
 extern "C" const char* __asan_default_options() { return "abort_on_error=1:handle_abort=0:detect_leaks=0"; }
@@ -43,6 +46,7 @@ extern "C" __attribute__((no_sanitize("address", "undefined"))) void __sanitizer
   uint8_t& n = reached[((pc >> 2) ^ last) % kEdges];
   if (n != UINT8_MAX) ++n;
   last = pc >> 3;
+  if (fuzz_edge != nullptr) fuzz_edge();
 }
 
 namespace {
@@ -168,6 +172,7 @@ bool parse(int argc, char** argv, Options& o) {
 int main(int argc, char** argv) {
   Options o;
   if (!parse(argc, argv, o)) return 2;
+  if (LLVMFuzzerInitialize != nullptr) LLVMFuzzerInitialize(&argc, &argv);
   std::string name = std::filesystem::path(argv[0]).filename();
   for (int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGALRM}) signal(number, save_and_end);
 

@@ -26,6 +26,9 @@ class Input {
   Input(const uint8_t* bytes, std::size_t n) : at_(bytes), end_(bytes + n) {}
 
   bool empty() const { return at_ == end_; }
+  const uint8_t* rest() const { return at_; }
+  std::size_t rest_bytes() const { return std::size_t(end_ - at_); }
+  void skip(std::size_t n) { at_ += n < rest_bytes() ? n : rest_bytes(); }
   uint8_t byte() { return at_ == end_ ? 0 : *at_++; }
   uint64_t word(int bytes = 8) {
     uint64_t w = 0;

@@ -12,6 +12,8 @@ namespace sluice::fuzz {
 class Scribbler {
  public:
   explicit Scribbler(uint64_t seed) : random_(seed) {}
+  // Writes what a case says.
+  explicit Scribbler(Input& choices) : choices_(&choices) {}
 
   // One write into a region, whose kind follows from its size.
   void scribble(std::byte* base, std::size_t bytes) {
@@ -20,26 +22,28 @@ class Scribbler {
     else if (bytes == shm::kClientBytes) client(*reinterpret_cast<shm::ClientRegion*>(base));
     else if (bytes == shm::kChannelBytes) channel(shm::Channel(base).header());
     else if (bytes == shm::kSharedQueueBytes) queue(*reinterpret_cast<shm::SharedQueueRegion*>(base));
-    if (below(64) == 0) put64(base + (below(uint32_t(bytes < kNear ? bytes : kNear)) & ~7u), in_.lie(0));
+    if (below(64) == 0) put64(base + (below(uint32_t(bytes < kNear ? bytes : kNear)) & ~7u), in().lie(0));
   }
 
-  uint32_t below(uint32_t n) { return uint32_t(random_() % n); }
+  uint32_t below(uint32_t n) { return choices_ != nullptr ? choices_->below(n) : uint32_t(random_() % n); }
 
  private:
   // Of a sparse region: what is behind would only cost memory.
   static constexpr std::size_t kNear = shm::kHeapOffset + (1u << 20);
 
   void refill() {
+    if (choices_ != nullptr) return;
     for (std::size_t i = 0; i < sizeof bytes_; i += 8) {
       uint64_t w = random_();
       __builtin_memcpy(bytes_ + i, &w, 8);
     }
     in_ = Input(bytes_, sizeof bytes_);
   }
+  Input& in() { return choices_ != nullptr ? *choices_ : in_; }
   template <class T>
-  void lie(shm::Shared<T>& word) { word.store(T(in_.lie(word.load(std::memory_order_relaxed))), std::memory_order_release); }
+  void lie(shm::Shared<T>& word) { word.store(T(in().lie(word.load(std::memory_order_relaxed))), std::memory_order_release); }
   template <class T>
-  void lie(T& plain) { __atomic_store_n(&plain, T(in_.lie(plain)), __ATOMIC_RELAXED); }
+  void lie(T& plain) { __atomic_store_n(&plain, T(in().lie(plain)), __ATOMIC_RELAXED); }
   static void put64(std::byte* at, uint64_t value) { __atomic_store_n(reinterpret_cast<uint64_t*>(at), value, __ATOMIC_RELAXED); }
 
   void pair(shm::PairView v) {
@@ -86,7 +90,7 @@ class Scribbler {
       case 18: return lie(below(2) ? s.holders_overflow : s.channel_makers[below(shm::kChannelMakers)]);
       case 19: return lie(s.moved_to);
       case 20: return lie(s.urgent);
-      default: return put64(v.base + shm::kHeapOffset + (below(1u << 16) & ~7u), in_.word());
+      default: return put64(v.base + shm::kHeapOffset + (below(1u << 16) & ~7u), in().word());
     }
   }
 
@@ -129,6 +133,7 @@ class Scribbler {
   std::mt19937_64 random_;
   uint8_t bytes_[64] = {};
   Input in_{bytes_, 0};
+  Input* choices_ = nullptr;
 };
 
 }  // namespace sluice::fuzz
