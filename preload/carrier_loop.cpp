@@ -71,8 +71,8 @@ void CarrierLoop::look(Side& s, short events) {
   s.readable = (events & (POLLIN | POLLHUP | POLLERR)) != 0;
 }
 
-// `ended`: it returned 0 because there is nothing more.
-ssize_t CarrierLoop::receive(Flow& f, int from, bool& ended) {
+// `ended`: it returned 0 because there is nothing more; of records that is so if nothing comes along (tell_records_from_end()).
+ssize_t CarrierLoop::receive(Flow& f, int from, bool records, bool& ended) {
   // With room for what tell_records_from_end() asks for.
   alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int)) + CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(timeval))];
   iovec iov{f.buffer, f.room};
@@ -82,7 +82,7 @@ ssize_t CarrierLoop::receive(Flow& f, int from, bool& ended) {
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   ssize_t n = ::recvmsg(from, &m, MSG_CMSG_CLOEXEC);
-  ended = n == 0 && m.msg_controllen == 0;
+  ended = n == 0 && (!records || m.msg_controllen == 0);
   for (cmsghdr* c = n >= 0 ? CMSG_FIRSTHDR(&m) : nullptr; c != nullptr; c = CMSG_NXTHDR(&m, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     f.descriptor_count = int((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -122,7 +122,7 @@ void CarrierLoop::move(Flow& f, Side& from, Side& to, bool records) {
   // Only what poll showed: another process may have the first right to it (TcpSocket::be_polite).
   if (!f.held && !f.ended && from.readable) {
     bool ended;
-    ssize_t n = receive(f, from.fd, ended);
+    ssize_t n = receive(f, from.fd, records, ended);
     f.held = n >= 0 && !ended;
     f.end = f.held ? size_t(n) : 0;
     // Of records a reset is told before those that are still there.

@@ -46,7 +46,7 @@ class CarrierLoop {
   };
   static pollfd wanted_of(const Side& s, const Flow& out, const Flow& in);
   static void look(Side& s, short events);
-  static ssize_t receive(Flow& f, int from, bool& ended);
+  static ssize_t receive(Flow& f, int from, bool records, bool& ended);
   static ssize_t send(Flow& f, int to);
   static void drop_descriptors(Flow& f);
   static void move(Flow& f, Side& from, Side& to, bool records);

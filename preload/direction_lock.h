@@ -11,11 +11,14 @@ namespace sluice::preload {
 
 class DirectionGuard {
  public:
-  // `word`: the lock in our slot, used if `shared`. It holds the domain of its owner, so that
-  // it can be taken from a dead one.
-  DirectionGuard(Mutex& local, shm::Shared<uint32_t>* word) : local_(local), word_(word) {
+  // `word`: the lock in the socket's slot, used if it is shared, which it may become while we wait for the local one. It
+  // holds the domain of its owner, so that it can be taken from a dead one.
+  template <class Socket>
+  DirectionGuard(Mutex& local, const Socket& socket, shm::Shared<uint32_t> shm::Slot::*word) : local_(local) {
     local_.lock();
-    if (word_ != nullptr) lock_word();
+    if (!socket.shared) return;
+    word_ = &(socket.mine->*word);
+    lock_word();
   }
   ~DirectionGuard() {
     if (word_ != nullptr) word_->store(shm::kNobody, std::memory_order_release);
@@ -37,7 +40,7 @@ class DirectionGuard {
     }
   }
   Mutex& local_;
-  shm::Shared<uint32_t>* word_;
+  shm::Shared<uint32_t>* word_ = nullptr;
 };
 
 }  // namespace sluice::preload

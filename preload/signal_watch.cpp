@@ -48,8 +48,9 @@ void notify(const Wanted& w, int fd, uint32_t events) {
   send(w, w.signal == 0 ? SIGIO : w.signal, w.signal == 0 ? nullptr : &info);
 }
 
-// False: it is no connection any more, or this is only the report that it can be written to.
-bool ask(int fd, uint32_t events, Wanted& w) {
+// False: it is no connection any more, or this is only the report that it can be written to. Without EPOLLPRI afterwards if
+// the urgent byte has been told.
+bool ask(int fd, uint32_t& events, Wanted& w) {
   Guard guard(control_lock);
   File* f = descriptors.peek(fd);
   if (f == nullptr || f->kind() != FileKind::kTcpSocket) return false;
@@ -57,6 +58,7 @@ bool ask(int fd, uint32_t events, Wanted& w) {
   bool first = !s.signals_begun;
   s.signals_begun = true;
   if (first && (events & ~uint32_t{EPOLLOUT}) == 0) return false;
+  if ((events & EPOLLPRI) != 0 && !s.is_news_of_urgent_byte()) events &= ~uint32_t{EPOLLPRI};
   w.async = (s.status_flags & O_ASYNC) != 0;
   w.signal = libc.fcntl(fd, F_GETSIG);
   return libc.fcntl(fd, F_GETOWN_EX, &w.owner) == 0;
@@ -68,7 +70,8 @@ void* run(void*) {
     int n = set->wait(events, 16, Deadline::never(), nullptr);
     for (int i = 0; i < n; ++i) {
       Wanted w;
-      if (int fd = events[i].data.fd; ask(fd, events[i].events, w)) notify(w, fd, events[i].events);
+      uint32_t what = events[i].events;
+      if (int fd = events[i].data.fd; ask(fd, what, w)) notify(w, fd, what);
     }
   }
 }

@@ -108,6 +108,7 @@ enum SlotState : uint32_t {
   kWithdrawn = 256,
   // This side goes on in the slot with the same index of the passing region Slot::moved_to.
   kMoved = 512,
+  kFinished = 1024,  // kFin came of shutdown(2), while the connection was whole
 };
 
 // What goes along with a connection that is passed: Slot::passed.

@@ -67,8 +67,7 @@ ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
     return n;
   }
   if (!came) {
-    // At the end the kernel tells of nobody (65534: overflowuid, proc_sys_kernel(5)).
-    constexpr ucred kNobodySends{0, 65534, 65534};
+    constexpr ucred kNobodySends{0, 0, 0};  // at the end, as the kernel says it
     m->msg_flags = 0;
     m->msg_controllen = s.pass_credentials ? room : 0;
     if (s.pass_credentials) put_credentials(*m, has_come(s, n) ? s.peer : kNobodySends);

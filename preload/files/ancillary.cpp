@@ -60,7 +60,6 @@ bool is_same(int a, int b) {
   return libc.fstat(a, &first) == 0 && libc.fstat(b, &second) == 0 && first.st_ino == second.st_ino;
 }
 
-Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
 
 }  // namespace
 
@@ -234,7 +233,7 @@ ssize_t TcpSocket::send_with_control(const msghdr& m, int flags) {
   for (bool waited = false;; waited = true) {
     ssize_t n = 0;
     {
-      DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      DirectionGuard guard(send_lock, *this, &Slot::send_lock);
       if (state != TcpState::kConnected) return kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);

@@ -27,7 +27,6 @@ namespace {
 // forked child, which gets no other, can then send what its parent could.
 constexpr uint32_t kLaterRings[] = {16, 18, 20};
 
-Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
 
 }  // namespace
 
@@ -168,7 +167,7 @@ ssize_t TcpSocket::send_record(const iovec* iov, int count, int flags, const msg
   for (;;) {
     ssize_t n;
     {
-      DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      DirectionGuard guard(send_lock, *this, &Slot::send_lock);
       n = may_send_record();
       if (n == kLookAgain) continue;
       if ((n == 0 || n == -EPIPE) && (flags & MSG_OOB) != 0) return -EOPNOTSUPP;

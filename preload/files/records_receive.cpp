@@ -13,12 +13,6 @@ namespace sluice::preload {
 
 using namespace shm;
 
-namespace {
-
-Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
-
-}  // namespace
-
 // The record at the head of the queue. 1, 0: there is none, or -EPROTO. Under receive_lock.
 int TcpSocket::next_record(Pieces<const std::byte>& payload) const {
   Pieces<const std::byte> queued;
@@ -58,7 +52,7 @@ ssize_t TcpSocket::end_of_records(uint32_t remote) {
 }
 
 ssize_t TcpSocket::break_off_records() {
-  abandon(kReset);
+  break_off();
   return -error.exchange(0, std::memory_order_relaxed);  // told once
 }
 
@@ -67,7 +61,7 @@ ssize_t TcpSocket::take_record(const iovec* iov, int count, int flags, msghdr* c
   uint32_t remote = remote_state();  // before the records: what it announces comes after them
   note_reset(remote);
   if (int e = error.exchange(0, std::memory_order_relaxed); e != 0) return -e;  // told once
-  if (theirs == nullptr || is_abandoned()) return end_of_records(remote);
+  if (theirs == nullptr || is_broken()) return end_of_records(remote);
   Pieces<const std::byte> payload;
   int found = next_record(payload);
   if (found == 0) return end_of_records(remote);
@@ -97,7 +91,7 @@ ssize_t TcpSocket::receive_record(const iovec* iov, int count, int flags, msghdr
   for (;;) {
     ssize_t n;
     {
-      DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+      DirectionGuard guard(receive_lock, *this, &Slot::receive_lock);
       if (state != TcpState::kConnected) return kNowTheKernels;
       n = take_record(iov, count, flags, control, info);
     }
@@ -111,9 +105,9 @@ ssize_t TcpSocket::receive_record(const iovec* iov, int count, int flags, msghdr
 
 // FIONREAD: the bytes of all that is queued.
 int64_t TcpSocket::bytes_of_records() {
-  DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+  DirectionGuard guard(receive_lock, *this, &Slot::receive_lock);
   int64_t total = 0;
-  if (state != TcpState::kConnected || theirs == nullptr || is_abandoned()) return 0;
+  if (state != TcpState::kConnected || theirs == nullptr || is_broken()) return 0;
   ByteConsumer in(region_of(theirs), *theirs, *mine);
   Pieces<const std::byte> queued, payload;
   int64_t all = in.available();  // once: a writer that goes on and on keeps nobody here

@@ -18,7 +18,6 @@ namespace {
 // What splice_to_socket() sends at once, and sendfile(2) through its pipe.
 constexpr size_t kSplicedRecord = 64 * 1024;
 
-Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
 
 }  // namespace
 
@@ -32,7 +31,7 @@ size_t TcpSocket::most_spliced(size_t left) const {
 // or -errno, and nothing is sent then. -EAGAIN with `full`: the ring is.
 template <class Fill>
 ssize_t TcpSocket::send_filled(size_t most, bool& full, Fill&& fill) {
-  DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+  DirectionGuard guard(send_lock, *this, &Slot::send_lock);
   full = false;
   int error = may_send_record();
   if (error == kLookAgain) full = true;  // and there will be space at once, or an end
@@ -90,7 +89,7 @@ ssize_t TcpSocket::splice_record_to(int pipe_fd, size_t n, bool pipe_waits) {
     ssize_t taken = 0;
     bool there = false;
     {
-      DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+      DirectionGuard guard(receive_lock, *this, &Slot::receive_lock);
       if (state != TcpState::kConnected) return kNowTheKernels;
       RecordInfo info;
       iovec nothing{nullptr, 0};

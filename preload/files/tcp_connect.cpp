@@ -217,15 +217,16 @@ void TcpSocket::begin(Pair& p, uint32_t index, uint32_t listener_asked, const So
   pair = &p;
   slot = index;
   initiator = true;
-  mine = &p.out().slot(index);
+  Slot& fresh = p.out().slot(index);
+  clear_slot(fresh);  // before anybody sees the state of whoever had it last
+  mine = &fresh;
   theirs = nullptr;
   head_seen = 0;
   last_push = 0;
-  urgent_taken = 0;
+  urgent_taken = urgent_told = 0;
   local = from;
   remote = to;
   generation = mine->generation.load(std::memory_order_relaxed) + 1;  // ours alone
-  clear_slot(*mine);
   mine->listener = listener_asked;
   mine->initiator = from;
   mine->acceptor = to;
@@ -358,7 +359,7 @@ void TcpSocket::redirect_locked() {
   std::byte* copy = copy_sent(sent);
   if (sent > 0 && copy == nullptr) return abandon(kReset | kClosed);
   uint64_t urgent = mine->urgent.load(std::memory_order_relaxed);               // ours
-  bool finished = (mine->state.load(std::memory_order_relaxed) & kFin) != 0;  // ours
+  uint32_t finished = mine->state.load(std::memory_order_relaxed) & (kFin | kFinished);  // ours
   DomainId avoid = pair->peer();
   uint32_t avoid_listener = mine->listener;
   Route* route = nullptr;
@@ -387,7 +388,7 @@ void TcpSocket::redirect_locked() {
     leave_for_kernel(kernel_fd);
   } else {
     begin_again(*route->pair, index, route->listener, copy, sent, urgent);
-    if (finished) mine->state.fetch_or(kFin | (closed ? kClosed : 0u), std::memory_order_release);
+    if (finished != 0) mine->state.fetch_or(finished | (closed ? kClosed : 0u), std::memory_order_release);
     after_publish();  // perhaps it is accepted by now, and a thread waits for bytes
   }
   free(copy);
@@ -470,7 +471,7 @@ Moved TcpSocket::move_locked() {
     return Moved::kNo;
   }
   const Slot* old = theirs;
-  uint32_t kept = mine->state.load(std::memory_order_relaxed) & (kFin | kDeaf);  // ours
+  uint32_t kept = mine->state.load(std::memory_order_relaxed) & (kFin | kFinished | kDeaf);  // ours
   uint64_t urgent = mine->urgent.load(std::memory_order_relaxed);  // ours
   leave_behind(*rest);
   begin_again(*to, index, at, copy, sent, urgent);

@@ -25,7 +25,6 @@ namespace {
 
 constexpr int64_t kUnwokenMs = 5000;
 
-Shared<uint32_t>* word_if(bool shared, Shared<uint32_t>& word) { return shared ? &word : nullptr; }
 
 // Sleeps until the peer's doorbell or the coordinator's changes. 0, -EINTR, -ETIMEDOUT.
 struct Word {
@@ -80,11 +79,11 @@ uint32_t TcpSocket::remote_state() const {
 }
 
 void TcpSocket::note_reset(uint32_t remote) {
-  if ((remote & kReset) == 0) end_noted = end_noted || (remote & kFin) != 0;
-  if ((remote & kReset) == 0 || reset_noted) return;
-  reset_noted = true;
-  // tcp_reset(): EPIPE after the peer's FIN, else ECONNRESET.
-  error.store(end_noted && !is_unix() ? EPIPE : ECONNRESET, std::memory_order_relaxed);  // told once, to whoever asks first
+  if ((remote & kReset) == 0 || reset_noted.exchange(true, std::memory_order_relaxed)) return;
+  // tcp_reset(): EPIPE after the peer's FIN, nothing after both sides', else ECONNRESET.
+  bool finished = !is_unix() && (remote & kFinished) != 0;
+  if (finished && shut_write()) return;
+  error.store(finished ? EPIPE : ECONNRESET, std::memory_order_relaxed);  // told once, to whoever asks first
 }
 
 int TcpSocket::take_error() {
@@ -94,7 +93,7 @@ int TcpSocket::take_error() {
 
 int64_t TcpSocket::readable_bytes() const {
   Slot* theirs = this->theirs;
-  if (theirs == nullptr || is_abandoned()) return 0;
+  if (theirs == nullptr || is_broken()) return 0;
   int64_t n = ByteConsumer(region_of(theirs), *theirs, *mine).available();
   return n < 0 ? 0 : n;
 }
@@ -103,7 +102,7 @@ int64_t TcpSocket::readable_bytes() const {
 
 // How far the urgent byte is ahead; negative: there is none ahead.
 int64_t TcpSocket::bytes_to_mark() const {
-  if (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kUrgent) == 0 || is_abandoned()) return -1;
+  if (theirs == nullptr || (theirs->state.load(std::memory_order_acquire) & kUrgent) == 0 || is_broken()) return -1;
   uint64_t end = theirs->urgent.load(std::memory_order_acquire);
   return end == 0 ? -1 : int64_t(end - 1 - mine->head.load(std::memory_order_relaxed));  // ours
 }
@@ -181,7 +180,7 @@ uint32_t TcpSocket::poll_events() {
   uint32_t events = 0;
   bool ended = (remote & (kFin | kReset)) != 0 || shut_read();
   if (polite && others_hold()) ended = false;
-  else if (ended || has_bytes(is_unix() ? 1 : low_water())) events |= EPOLLIN | EPOLLRDNORM;
+  else if (ended || has_enough()) events |= EPOLLIN | EPOLLRDNORM;
   if (has_urgent_byte()) events |= EPOLLPRI;
   if (ended) events |= EPOLLRDHUP;
   bool refused = is_refused(remote);
@@ -322,7 +321,7 @@ int TcpSocket::wait_for_bytes(size_t at_least, const Deadline& deadline, uint32_
 
 int TcpSocket::wait_for_input(const Deadline& deadline, uint32_t seen) {
   auto ready = [this] {
-    return has_bytes(low_water()) || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
+    return has_input() || (remote_state() & (kFin | kReset | kRedirect)) != 0 || dead || shut_read() || closed;
   };
   int r = wait_on_doorbell(kWantsBytes, waiting_bytes, deadline, signal_counts.unrestarted, seen, ready);
   // No handler lets poll(2) go on.
@@ -367,7 +366,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
   if (is_unix()) flags &= ~int{MSG_ERRQUEUE | MSG_TRUNC};
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
   if ((flags & MSG_OOB) != 0) {
-    DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+    DirectionGuard guard(receive_lock, *this, &Slot::receive_lock);
     return state != TcpState::kConnected ? kNowTheKernels : receive_urgent(iov, count, flags);
   }
   size_t total = total_bytes(iov, count);
@@ -381,7 +380,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
   for (;;) {
     ssize_t n;
     {
-      DirectionGuard guard(receive_lock, word_if(shared, mine->receive_lock));
+      DirectionGuard guard(receive_lock, *this, &Slot::receive_lock);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       n = receive_now(iov, count, (flags & MSG_PEEK) != 0 ? 0 : done, flags, control, ends_here);
     }
@@ -403,7 +402,7 @@ ssize_t TcpSocket::receive(const iovec* iov, int count, int flags, msghdr* contr
 ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int flags, msghdr* control, bool& ends_here) {
   if (theirs == nullptr || is_left_behind_by_peer()) reach_peer();
   uint32_t remote = remote_state();  // before the bytes: what it announces comes after them
-  if (is_abandoned()) return end_of(remote);
+  if (is_broken()) return end_of(remote);
   if (theirs == nullptr) return (remote & kFin) != 0 ? end_of(remote) : -EAGAIN;
   ByteConsumer in(region_of(theirs), *theirs, *mine);
   IovCursor cursor(iov, count, skip);
@@ -473,7 +472,7 @@ ssize_t TcpSocket::receive_now(const iovec* iov, int count, size_t skip, int fla
     }
   }
   if (available < 0) {
-    abandon(kReset);
+    break_off();
     return done > 0 ? ssize_t(done) : -error.exchange(0, std::memory_order_relaxed);  // told once
   }
   if (done > 0) return ssize_t(done);
@@ -525,7 +524,7 @@ ssize_t TcpSocket::send(const iovec* iov, int count, int flags, size_t done) {
   Deadline deadline = wait ? Deadline::in_us(send_timeout_us) : Deadline::never();
   for (bool waited = false;; waited = true) {
     {
-      DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      DirectionGuard guard(send_lock, *this, &Slot::send_lock);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
@@ -677,7 +676,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
     ssize_t k = 0;
     bool full;
     {
-      DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+      DirectionGuard guard(send_lock, *this, &Slot::send_lock);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
@@ -733,9 +732,9 @@ int TcpSocket::shut_down(int how) {
   if (state != TcpState::kConnected || (has_ended() && !is_unix())) return -ENOTCONN;
   if (how != SHUT_WR) mine->state.fetch_or(kDeaf, std::memory_order_release);
   if (how != SHUT_RD && !shut_write()) {
-    DirectionGuard guard(send_lock, word_if(shared, mine->send_lock));
+    DirectionGuard guard(send_lock, *this, &Slot::send_lock);
     if (state != TcpState::kConnected) return -ENOTCONN;
-    mine->state.fetch_or(kFin, std::memory_order_release);
+    mine->state.fetch_or(kFin | kFinished, std::memory_order_release);
     after_publish();
   }
   if (is_unix() && how != SHUT_WR) {  // the peer can send no more
@@ -752,12 +751,19 @@ int TcpSocket::shut_down(int how) {
 }
 
 // The connection ends here and now: the peer broke the protocol, or nobody wants it.
+// The peer broke the protocol.
+void TcpSocket::break_off() {
+  abandon(kReset);
+  wake_own_threads();
+  Guard guard(control_lock);
+  announce();
+}
+
 void TcpSocket::abandon(uint32_t state_bits) {
   if (theirs != nullptr && !dead) coordinator.count(kResets);
   mine->state.fetch_or(kFin | state_bits, std::memory_order_release);
   dead = true;
-  if (!reset_noted) error.store(ECONNRESET, std::memory_order_relaxed);  // told once
-  reset_noted = true;
+  if (!reset_noted.exchange(true, std::memory_order_relaxed)) error.store(ECONNRESET, std::memory_order_relaxed);  // told once
   after_publish();
   if (shared) ring_family_bells();
 }

@@ -116,6 +116,7 @@ class TcpSocket : public File {
   [[nodiscard]] Moved move_elsewhere();  // to a process that is idle, if there is one
   void let_go();             // the last descriptor was closed
   void abandon(uint32_t state_bits);
+  void break_off();
   // connect(2) with AF_UNSPEC: resets the connection, and its descriptors get a socket without one.
   // The references of the table are returned in `released`, for after unlocking. 0 or -errno.
   int dissolve(uint32_t& released);
@@ -198,8 +199,7 @@ class TcpSocket : public File {
   int status_flags = 0;       // of fcntl(F_SETFL), besides O_NONBLOCK
   bool orphaned = false;      // the acceptor died before it accepted: others may
   bool left_behind = false;   // what is left of a connection that moved, until its acceptor notices
-  bool end_noted = false;     // the peer's, while it was no reset
-  bool reset_noted = false;
+  std::atomic<bool> reset_noted{false};  // its error is told once
   bool polite = false;        // see be_polite
   bool no_larger_ring = false;  // for records: one was wanted, and there was no memory
   bool followed = false;      // the peer's side is in a passing region
@@ -227,6 +227,7 @@ class TcpSocket : public File {
   uint64_t head_seen = 0;
   uint64_t last_push = 0;
   uint64_t urgent_taken = 0;    // Slot::urgent of the byte that MSG_OOB has read
+  uint64_t urgent_told = 0;     // likewise, of the last SIGURG
   shm::RingRef old_ring{};      // to give back after the next handover; size_log2 0: none
   shm::SocketName local{}, remote{};
 
@@ -255,9 +256,19 @@ class TcpSocket : public File {
                                peer->state.load(relaxed) != scanned_state);
   }
 
+  // SIGURG comes once for each urgent byte.
+  bool is_news_of_urgent_byte() {
+    uint64_t urgent = theirs != nullptr ? theirs->urgent.load(std::memory_order_acquire) : 0;
+    if (urgent == urgent_told) return false;
+    urgent_told = urgent;
+    return true;
+  }
+
   // abandon() was called, by this process or by one that shares the connection: the peer broke the protocol, or was never
-  // met. What it says and what it has sent does not count any more.
+  // met. What it says does not count any more.
   bool is_abandoned() const { return (my_state() & shm::kReset) != 0; }
+  // Likewise, because the peer broke the protocol: what it has sent does not count either.
+  bool is_broken() const { return (my_state() & (shm::kReset | shm::kClosed)) == shm::kReset; }
   bool has_ended() const {
     uint32_t remote = remote_state();
     return reset_noted || (remote & shm::kReset) != 0 || (shut_write() && (remote & shm::kFin) != 0);
@@ -282,6 +293,9 @@ class TcpSocket : public File {
   bool has_urgent_byte() const;
   bool has_bytes(int64_t at_least) const;
   // SO_RCVLOWAT; never more than the sender can surely have under way.
+  // What poll(2) calls readable: unix_poll() does not look at SO_RCVLOWAT.
+  bool has_enough() const { return has_bytes(is_unix() ? 1 : low_water()); }
+  bool has_input() const { return has_enough() || has_urgent_byte(); }
   int64_t low_water() const { return records ? 1 : receive_low < kMostLowWater ? receive_low : kMostLowWater; }
   static constexpr int kMostLowWater = 32 * 1024;
   ssize_t receive_urgent(const iovec* iov, int count, int flags);

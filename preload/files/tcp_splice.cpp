@@ -23,7 +23,7 @@ ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
     ssize_t there, taken = 0;
     bool ends_here = false;
     {
-      DirectionGuard guard(receive_lock, shared ? &mine->receive_lock : nullptr);
+      DirectionGuard guard(receive_lock, *this, &Slot::receive_lock);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       if (done > 0 && !has_bytes(1)) {  // an error is for the next call, but where it is as in receive()
         if (is_unix() && done < size_t(low_water()) && done < n) (void)take_error();
@@ -39,8 +39,9 @@ ssize_t TcpSocket::splice_to(int pipe_fd, size_t n, bool pipe_waits) {
       ends_here = false;  // takes the ancillary data, too, which splice leaves behind as read does; and ends with it
       if (taken > 0) (void)receive_now(&gone, 1, 0, MSG_TRUNC, nullptr, ends_here);
     }
-    if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
+    look_behind();
     if (taken > 0) done += size_t(taken);
+    if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
     if (taken > 0 && ends_here) return ssize_t(done);
     if (taken > 0) continue;
     ssize_t error = there <= 0 ? there : taken;
@@ -64,7 +65,7 @@ ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
     ssize_t k = -EAGAIN;
     bool full;
     {
-      DirectionGuard guard(send_lock, shared ? &mine->send_lock : nullptr);
+      DirectionGuard guard(send_lock, *this, &Slot::send_lock);
       if (state != TcpState::kConnected) return done > 0 ? ssize_t(done) : kNowTheKernels;
       uint32_t remote = remote_state();
       note_reset(remote);
@@ -78,7 +79,7 @@ ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
       size_t space = make_space(n - done);
       full = space == 0;
       if (!full) {
-        ByteProducer out(pair->out(), *mine, theirs, head_seen);
+        ByteProducer out = producer();
         Pieces<std::byte> p = out.reserve(n - done < kPieceBytes ? n - done : kPieceBytes);
         iovec iov[2] = {{p.first, p.first_bytes}, {p.second, p.second_bytes}};
         k = own.take(pipe_fd, iov, p.second_bytes > 0 ? 2 : 1);
@@ -88,6 +89,7 @@ ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
         }
       }
     }
+    look_behind();
     if (k > 0) done += size_t(k);
     if (k > 0) continue;
     if (k == 0 || k != -EAGAIN || (!full && done > 0)) return done > 0 ? ssize_t(done) : k;

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 #include "channel.h"
@@ -60,6 +62,26 @@ TEST_EVERYWHERE("passer and taker share the connection") {
   CHECK_EQ(wait_exit(taker), 0);
   CHECK_OK(close(fd));
   CHECK_EQ(peer.receive(1), "");
+}
+
+TEST_EVERYWHERE("the passer can write to it by splice and sendfile, too") {
+  Channel channel;
+  pid_t taker = spawn_program("echo_passed", {std::to_string(channel.theirs)}, {channel.theirs});
+  auto [fd, peer] = connect_peer(where);  // after that: what others have by fork is carried
+  pass(channel.mine, {fd});
+  peer.send("to the taker");
+  CHECK_EQ(peer.receive(12), "to the taker");
+  int pipe[2], file = CHECK_OK(memfd_create("file", 0));
+  CHECK_OK(::pipe(pipe));
+  write_all(pipe[1], "from the pipe");
+  write_all(file, "from the file");
+  off_t at = 0;
+  CHECK_EQ(splice(pipe[0], nullptr, fd, nullptr, 13, 0), 13);
+  CHECK_EQ(peer.receive(13), "from the pipe");
+  CHECK_EQ(sendfile(fd, file, &at, 13), 13);
+  CHECK_EQ(peer.receive(13), "from the file");
+  peer.shutdown(SHUT_WR);
+  CHECK_EQ(wait_exit(taker), 0);
 }
 
 TEST_EVERYWHERE("a connection passed within a process is a duplicate") {

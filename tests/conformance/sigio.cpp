@@ -124,6 +124,24 @@ TEST("an urgent byte raises SIGURG for the owner") {
   eventually([] { return signals_seen > 0; });
 }
 
+TEST("SIGURG comes once for each urgent byte, also if that is read inline") {
+  auto [client, server] = make_pair();
+  on_signal(SIGURG, count_signal, SA_RESTART);
+  int on = 1;
+  CHECK_OK(setsockopt(server, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on));
+  CHECK_OK(fcntl(server, F_SETOWN, getpid()));
+  CHECK_OK(send(client, "u", 1, MSG_OOB));
+  eventually([] { return signals_seen == 1; });
+  for (int i = 0; i < 5; ++i) {
+    write_all(client, "more");
+    pause_ms(2);
+  }
+  CHECK_OK(send(client, "u", 1, MSG_OOB));
+  eventually([] { return signals_seen >= 2; });
+  pause_ms(10);
+  CHECK_EQ(int(signals_seen), 2);
+}
+
 TEST("O_ASYNC before connect and on a listener") {
   on_signal(SIGIO, count_signal, SA_RESTART);
   Listener listener = make_listener();

@@ -133,6 +133,41 @@ TEST_EVERYWHERE("writing to a closed peer is reset, then a broken pipe") {
   CHECK_EQ(read_error(fd), 0);
 }
 
+// What a reset says that comes after the peer's end, or after both sides'.
+int error_of(int fd) {
+  int error = -1;
+  socklen_t size = sizeof error;
+  CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size));
+  return error;
+}
+
+TEST_EVERYWHERE("a peer that shuts down writing and closes with bytes unread leaves its last bytes, and EPIPE") {
+  auto [fd, peer] = connect_peer(where);
+  write_all(fd, "never read");
+  peer.send("last");
+  peer.shutdown(SHUT_WR);
+  peer.close();
+  await(fd, POLLHUP);
+  CHECK_EQ(read_to_end(fd), "last");
+  CHECK_EQ(read_once(fd), "");
+  CHECK_EQ(error_of(fd), EPIPE);
+  CHECK_EQ(error_of(fd), 0);
+  CHECK_EQ(send_error(fd), EPIPE);
+}
+
+TEST_EVERYWHERE("a reset after both sides' ends is no error") {
+  auto [fd, peer] = connect_peer(where);
+  write_all(fd, "never read");
+  peer.send("last");
+  peer.shutdown(SHUT_WR);
+  CHECK_OK(shutdown(fd, SHUT_WR));
+  peer.close();
+  await(fd, POLLHUP);
+  CHECK_EQ(ready(fd, POLLIN) & POLLERR, 0);
+  CHECK_EQ(read_to_end(fd), "last");
+  CHECK_EQ(error_of(fd), 0);
+}
+
 TEST_EVERYWHERE("a peer that has shut down both ways resets who writes") {
   auto [fd, peer] = connect_peer(where);
   peer.shutdown(SHUT_RDWR);

@@ -427,6 +427,20 @@ TEST("descriptors reach a program that was given the connection by exec") {
   CHECK_EQ(wait_exit(program), 0);
 }
 
+PROGRAM(unix_reader) { return read_to_end(atoi(args[0].c_str())) == "all there is" ? 0 : 1; }
+
+TEST("a program that is given a connection with SO_PASSCRED by exec sees its end") {
+  std::string name = abstract_name();
+  int listener = unix_listen(name);
+  set_option(listener, SOL_SOCKET, SO_PASSCRED, 1);
+  int client = unix_connect(name), server = accept_one(listener);
+  pid_t program = spawn_program("unix_reader", {std::to_string(server)}, {server});
+  close(server);
+  write_all(client, "all there is");
+  CHECK_OK(shutdown(client, SHUT_WR));
+  CHECK_EQ(wait_exit(program), 0);
+}
+
 TEST("a child that was forked with the connection gets descriptors") {
   std::string name = abstract_name();
   Turns turns;
@@ -529,6 +543,7 @@ TEST("credentials are cut off by too little room, and tell of nobody at the end"
   CHECK_EQ(end.bytes, "");
   CHECK_EQ(end.credentials.size(), 1);
   CHECK_EQ(end.credentials[0].pid, 0);
+  CHECK_EQ(end.credentials[0].uid, 0);
 }
 
 TEST("what was sent after a message with descriptors is another splice") {

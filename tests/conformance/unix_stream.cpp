@@ -679,6 +679,19 @@ TEST("SO_RCVLOWAT keeps nothing from poll, and what can be written is POLLWRBAND
   write_all(p.client, "few");
   CHECK_EQ(ready(p.server, POLLIN | POLLWRBAND), POLLIN | POLLWRBAND);
   CHECK_ERRNO(send(p.client, "", 0, MSG_OOB), EOPNOTSUPP);
+  CHECK_EQ(read_exactly(p.server, 3), "few");
+  for (int i = 0; i < 20; ++i) {
+    Worker poller([&] {
+      pollfd f{p.server, POLLIN, 0};
+      uint64_t before = now_ms();
+      CHECK_EQ(poll(&f, 1, 10'000), 1);
+      CHECK_TRUE(now_ms() - before < 2000);
+    });
+    if (i % 2 == 0) poller.await_sleep();
+    write_all(p.client, "few");
+    poller.join();
+    CHECK_EQ(read_exactly(p.server, 3), "few");
+  }
 }
 
 TEST("shutdown of reading stops the peer's writing") {

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -92,8 +94,8 @@ class Player {
 
   void act(Input& in) {
     notes_ = {};
-    notes_.add(in.empty() ? 0 : *in.rest() % 22);
-    switch (in.byte() % 22) {
+    notes_.add(in.empty() ? 0 : *in.rest() % 23);
+    switch (in.byte() % 23) {
       case 0:
       case 1: return receive(in);
       case 2: return receive_in_pieces(in);
@@ -115,7 +117,8 @@ class Player {
       case 18: return splice_in(in);
       case 19: return use_passed(in);
       case 20: return replace(in);
-      default: return send_file(in);
+      case 21: return send_file(in);
+      default: return share(in);
     }
   }
 
@@ -372,6 +375,21 @@ class Player {
     if (in.flip()) (void)recv(fd, bytes, in.byte(), MSG_DONTWAIT);
     else (void)send(fd, bytes, in.byte(), MSG_DONTWAIT | MSG_NOSIGNAL);
   }
+  // With a child that does something with the connection, too, while we wait, and then ends or dies.
+  void share(Input& in) {
+    bool dies = in.flip();
+    Input later = in;
+    // Of what it reads we would not know, and errors, options and what is in a set are each process's own.
+    pid_t child = is_child_ || is_tame_ || is_compared_ ? -1 : fork();
+    if (child == 0) {
+      is_child_ = true;
+      for (int i = 0; i < 3; ++i) act(in);
+      if (dies) kill(getpid(), SIGKILL);
+      _exit(0);
+    }
+    if (child > 0) waitpid(child, nullptr, 0);
+    in = later;
+  }
   void forget_passed() {
     for (int fd : passed_) close(fd);
     passed_.clear();
@@ -389,7 +407,7 @@ class Player {
   int fd_ = -1, set_ = -1, file_ = -1;
   int pipe_[2] = {-1, -1};
   uint64_t sent_ = 0, received_ = 0;
-  bool is_tame_ = false, is_compared_ = false, is_lied_about_ = false, is_tcp_ = false;
+  bool is_tame_ = false, is_compared_ = false, is_lied_about_ = false, is_tcp_ = false, is_child_ = false;
   uint32_t shut_ = 0;  // a bit for each direction
   Notes notes_;
   std::vector<int> passed_;
