@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "shm/layout.h"
+#include "tests/fuzz/mappings.h"
 #include "tests/fuzz/supervisor.h"
 
 namespace sluice::fuzz {
@@ -50,13 +51,9 @@ class Comparison {
   // As the shim counts them, for the coordinator.
   static uint64_t accelerated_total() {
     static const shm::ClientRegion* region = nullptr;
-    FILE* maps = region == nullptr ? fopen("/proc/self/maps", "r") : nullptr;
-    char line[512];
-    unsigned long begin;
-    while (maps != nullptr && fgets(line, sizeof line, maps) != nullptr)
-      if (strstr(line, "memfd:sluice-client") != nullptr && sscanf(line, "%lx", &begin) == 1)
-        region = reinterpret_cast<const shm::ClientRegion*>(begin);
-    if (maps != nullptr) fclose(maps);
+    if (region == nullptr) each_mapping([](const Mapping& m) {
+      if (m.is_of("memfd:sluice-client")) region = reinterpret_cast<const shm::ClientRegion*>(m.base);
+    });
     return region == nullptr ? 0 : region->counters[shm::kConnects] + region->counters[shm::kAccepts];
   }
 

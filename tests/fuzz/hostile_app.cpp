@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/faults/meeting_place.h"
+#include "tests/fuzz/mappings.h"
 #include "tests/fuzz/scribbler.h"
 
 namespace {
@@ -33,15 +34,9 @@ struct Memory {
 // What is shared and writable in this process.
 std::vector<Memory> find_memory() {
   std::vector<Memory> found;
-  FILE* maps = fopen("/proc/self/maps", "r");
-  char line[512];
-  while (maps != nullptr && fgets(line, sizeof line, maps) != nullptr) {
-    uintptr_t begin, end;
-    char rights[8];
-    if (sscanf(line, "%lx-%lx %7s", &begin, &end, rights) != 3 || rights[1] != 'w' || rights[3] != 's') continue;
-    if (strstr(line, "memfd:sluice") != nullptr) found.push_back({reinterpret_cast<std::byte*>(begin), end - begin});
-  }
-  if (maps != nullptr) fclose(maps);
+  sluice::fuzz::each_mapping([&](const sluice::fuzz::Mapping& m) {
+    if (m.writable && m.shared && m.is_of("memfd:sluice")) found.push_back({m.base, m.bytes});
+  });
   return found;
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "shm/layout.h"
+#include "tests/fuzz/mappings.h"
 #include "tests/fuzz/scribbler.h"
 #include "tests/fuzz/supervisor.h"
 
@@ -114,18 +115,10 @@ class World {
   // ---- regions
   static std::vector<Region> readable_regions() {
     std::vector<Region> found;
-    FILE* maps = fopen("/proc/self/maps", "r");
-    char line[512];
-    while (maps != nullptr && fgets(line, sizeof line, maps) != nullptr) {
-      uintptr_t begin, end;
-      char rights[8];
-      if (sscanf(line, "%lx-%lx %7s", &begin, &end, rights) != 3 || end - begin != shm::kPairBytes) continue;
-      bool passed = strstr(line, "memfd:sluice-passed") != nullptr;
-      if (!passed && strstr(line, "memfd:sluice-pair") == nullptr) continue;
-      Region r{reinterpret_cast<std::byte*>(begin)};
-      if (passed || r.writer() != own_domain()) found.push_back(r);
-    }
-    if (maps != nullptr) fclose(maps);
+    each_mapping([&](const Mapping& m) {
+      if (m.bytes != shm::kPairBytes || !m.is_of("memfd:sluice-pa")) return;  // a pair's, or one for passing
+      if (Region r{m.base}; m.is_of("memfd:sluice-passed") || r.writer() != own_domain()) found.push_back(r);
+    });
     return found;
   }
   // Of this case's peer; can be written from now on. Not the bystander's, nor those of peers that are not forgotten yet.
@@ -141,16 +134,9 @@ class World {
   static uint32_t own_domain() {
     static uint32_t own = 0;
     if (own != 0) return own;
-    FILE* maps = fopen("/proc/self/maps", "r");
-    char line[512];
-    while (maps != nullptr && fgets(line, sizeof line, maps) != nullptr) {
-      uintptr_t begin, end;
-      char rights[8];
-      if (sscanf(line, "%lx-%lx %7s", &begin, &end, rights) == 3 && rights[1] == 'w' && end - begin == shm::kPairBytes &&
-          strstr(line, "memfd:sluice-pair") != nullptr)
-        own = reinterpret_cast<shm::PairHeader*>(begin)->writer;
-    }
-    if (maps != nullptr) fclose(maps);
+    each_mapping([](const Mapping& m) {
+      if (m.writable && m.bytes == shm::kPairBytes && m.is_of("memfd:sluice-pair")) own = Region{m.base}.writer();
+    });
     FUZZ_CHECK(own != 0);
     return own;
   }
