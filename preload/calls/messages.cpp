@@ -5,6 +5,7 @@
 #include "preload/files/ancillary.h"
 #include "preload/materialize.h"
 #include "preload/passing.h"
+#include "preload/peers.h"
 #include "preload/user_memory.h"
 
 namespace sluice::preload {
@@ -12,7 +13,11 @@ namespace sluice::preload {
 namespace {
 
 // Whether there were bytes, if only `n` of them were wanted, which may be none.
-bool has_come(const TcpSocket& s, ssize_t n) { return n > 0 || (n == 0 && s.readable_bytes() > 0); }
+bool has_come(const TcpSocket& s, ssize_t n) {
+  if (n != 0) return n > 0;
+  Looking looking;
+  return s.state == TcpState::kConnected && s.readable_bytes() > 0;
+}
 
 // The peer's name, as unix_stream_recvmsg tells it with bytes.
 socklen_t put_name(const TcpSocket& s, bool came, void* name, socklen_t length) {
@@ -66,14 +71,15 @@ ssize_t receive_on_unix(TcpSocket& s, msghdr* m, int flags) {
     m->msg_flags = flags_before;
     return n;
   }
+  bool bytes_came = has_come(s, n);
   if (!came) {
     constexpr ucred kNobodySends{0, 0, 0};  // at the end, as the kernel says it
     m->msg_flags = 0;
     m->msg_controllen = s.pass_credentials ? room : 0;
-    if (s.pass_credentials) put_credentials(*m, has_come(s, n) ? s.peer : kNobodySends);
+    if (s.pass_credentials) put_credentials(*m, bytes_came ? s.peer : kNobodySends);
   }
   m->msg_flags |= flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
-  m->msg_namelen = put_name(s, has_come(s, n), m->msg_name, m->msg_namelen);
+  m->msg_namelen = put_name(s, bytes_came, m->msg_name, m->msg_namelen);
   unpack_if_any(m);
   return n;
 }

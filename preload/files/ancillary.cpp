@@ -60,7 +60,6 @@ bool is_same(int a, int b) {
   return libc.fstat(a, &first) == 0 && libc.fstat(b, &second) == 0 && first.st_ino == second.st_ino;
 }
 
-
 }  // namespace
 
 Channels* create_channels() { return pool.create(); }

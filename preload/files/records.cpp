@@ -27,7 +27,6 @@ namespace {
 // forked child, which gets no other, can then send what its parent could.
 constexpr uint32_t kLaterRings[] = {16, 18, 20};
 
-
 }  // namespace
 
 // ---- space --------------------------------------------------------------------------------

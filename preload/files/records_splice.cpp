@@ -18,7 +18,6 @@ namespace {
 // What splice_to_socket() sends at once, and sendfile(2) through its pipe.
 constexpr size_t kSplicedRecord = 64 * 1024;
 
-
 }  // namespace
 
 // How much of what is left is moved next. SO_SNDBUF may not even allow what splice moves at once.

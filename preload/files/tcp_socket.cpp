@@ -683,7 +683,7 @@ ssize_t TcpSocket::send_file(int from, off_t* offset, size_t n) {
       if (shut_write() || reset_noted || is_refused(remote))
         return done > 0 ? ssize_t(done) : send_error(MSG_NOSIGNAL * (shut_write() ? 0 : 1));
       if (nobody_reads(remote)) {
-        char in_vain[kPieceBytes];
+        char in_vain[kInVainBytes];
         iovec iov{in_vain, n - done < sizeof in_vain ? n - done : sizeof in_vain};
         k = offset != nullptr ? kernel::preadv(from, &iov, 1, *offset) : kernel::readv(from, &iov, 1);
         if (k > 0 && offset != nullptr) *offset += k;
@@ -750,7 +750,6 @@ int TcpSocket::shut_down(int how) {
   return 0;
 }
 
-// The connection ends here and now: the peer broke the protocol, or nobody wants it.
 // The peer broke the protocol.
 void TcpSocket::break_off() {
   abandon(kReset);
@@ -759,6 +758,7 @@ void TcpSocket::break_off() {
   announce();
 }
 
+// The connection ends here and now: the peer broke the protocol, or nobody wants it.
 void TcpSocket::abandon(uint32_t state_bits) {
   if (theirs != nullptr && !dead) coordinator.count(kResets);
   mine->state.fetch_or(kFin | state_bits, std::memory_order_release);

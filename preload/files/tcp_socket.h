@@ -292,10 +292,10 @@ class TcpSocket : public File {
   int64_t bytes_to_mark() const;
   bool has_urgent_byte() const;
   bool has_bytes(int64_t at_least) const;
-  // SO_RCVLOWAT; never more than the sender can surely have under way.
   // What poll(2) calls readable: unix_poll() does not look at SO_RCVLOWAT.
   bool has_enough() const { return has_bytes(is_unix() ? 1 : low_water()); }
   bool has_input() const { return has_enough() || has_urgent_byte(); }
+  // SO_RCVLOWAT; never more than the sender can surely have under way.
   int64_t low_water() const { return records ? 1 : receive_low < kMostLowWater ? receive_low : kMostLowWater; }
   static constexpr int kMostLowWater = 32 * 1024;
   ssize_t receive_urgent(const iovec* iov, int count, int flags);
@@ -345,6 +345,7 @@ class TcpSocket : public File {
     return (remote & shm::kClosed) != 0 || ((remote & kBothWays) == kBothWays && !is_unix() && writable());
   }
   ssize_t sent_in_vain(size_t bytes);
+  static constexpr size_t kInVainBytes = 4096;  // at most, of what has to be read for that
   // ---- records.cpp, records_receive.cpp, records_splice.cpp
   size_t largest_sent_record() const;
   uint32_t record_ring_log2() const;

@@ -71,7 +71,7 @@ ssize_t TcpSocket::splice_from(int pipe_fd, size_t n, bool pipe_waits) {
       note_reset(remote);
       if (shut_write() || reset_noted || is_refused(remote)) return done > 0 ? ssize_t(done) : send_error(0);
       if (nobody_reads(remote)) {
-        char in_vain[kPieceBytes];
+        char in_vain[kInVainBytes];
         iovec iov{in_vain, n - done < sizeof in_vain ? n - done : sizeof in_vain};
         k = own.take(pipe_fd, &iov, 1);
         if (k > 0) return ssize_t(done) + sent_in_vain(size_t(k));

@@ -199,3 +199,21 @@ TEST_EVERYWHERE("a proxy moves 32 MiB through a pipe") {
   CHECK_EQ(source.finish(), 0);
   CHECK_EQ(sink.finish(), 0);
 }
+
+TEST_EVERYWHERE("sendfile and splice to a closed peer succeed once, as send does") {
+  for (bool from_pipe : {false, true}) {
+    auto [fd, peer] = connect_peer(where);
+    peer.close();
+    CHECK_EQ(read_once(fd), "");
+    int pipe[2], file = CHECK_OK(memfd_create("file", 0));
+    CHECK_OK(::pipe(pipe));
+    write_all(pipe[1], "from the pipe");
+    write_all(file, "from the file");
+    off_t at = 0;
+    CHECK_EQ(from_pipe ? splice(pipe[0], nullptr, fd, nullptr, 4, 0) : sendfile(fd, file, &at, 4), 4);
+    CHECK_EQ(at, from_pipe ? 0 : 4);
+    ssize_t n;
+    while ((n = send(fd, "x", 1, MSG_NOSIGNAL)) == 1) pause_ms(1);
+    CHECK_ERRNO(n, EPIPE);
+  }
+}

@@ -1,7 +1,5 @@
 // How connections end: by halves, in order, by reset, by death, and not at all while somebody
 // still holds them.
-#include <sys/sendfile.h>
-#include <sys/mman.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -174,22 +172,6 @@ TEST_EVERYWHERE("a peer that has shut down both ways resets who writes") {
   CHECK_EQ(read_once(fd), "");
   CHECK_EQ(send_error(fd), 0);
   send_until_error(fd, EPIPE);
-}
-
-TEST_EVERYWHERE("sendfile and splice to a closed peer succeed once, as send does") {
-  for (bool from_pipe : {false, true}) {
-    auto [fd, peer] = connect_peer(where);
-    peer.close();
-    CHECK_EQ(read_once(fd), "");
-    int pipe[2], file = CHECK_OK(memfd_create("file", 0));
-    CHECK_OK(::pipe(pipe));
-    write_all(pipe[1], "from the pipe");
-    write_all(file, "from the file");
-    off_t at = 0;
-    CHECK_EQ(from_pipe ? splice(pipe[0], nullptr, fd, nullptr, 4, 0) : sendfile(fd, file, &at, 4), 4);
-    CHECK_EQ(at, from_pipe ? 0 : 4);
-    send_until_error(fd, EPIPE);
-  }
 }
 
 TEST_EVERYWHERE("sending nothing to a closed peer succeeds, any number of times") {

@@ -59,9 +59,11 @@ class Comparison {
 
   void act_here(Input& in) {
     Input again = in;
+    uint64_t sent = kernels_.player.sent();
     ours_.player.act(in);
     kernels_.player.act(again);
     if (is_tcp_ && !has_ended_) settle([&] { return has_arrived(kernels_.peer.arrived(), kernels_.player.sent()); });
+    if (is_tcp_ && has_ended_ && kernels_.player.sent() != sent) settle([&] { return kernels_.player.arrived() == Player::kOver; });
     compare("here", ours_.player.notes(), kernels_.player.notes());
   }
   void act_there(Input& in) {
@@ -90,6 +92,7 @@ class Comparison {
   void end_peers(Input& in) {
     Input again = in;
     FUZZ_CHECK(ours_.peer.does(Order::kEnd, in) && kernels_.peer.does(Order::kEnd, again));
+    if (is_tcp_) settle([&] { return (kernels_.player.arrived() & Player::kEnd) != 0; });
   }
   void compare(const char* where, const Notes& ours, const Notes& kernels) {
     said_.push_back({where, ours, kernels});

@@ -17,8 +17,8 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <memory>
@@ -83,12 +83,12 @@ class Player {
 
   const Notes& notes() const { return notes_; }
   // What this side has sent, and what of the other side's has arrived: bytes, and kEnd for the end.
-  static constexpr uint64_t kEnd = uint64_t{1} << 40;
+  static constexpr uint64_t kEnd = uint64_t{1} << 40, kOver = ~uint64_t{0};
   uint64_t sent() const { return sent_ + ((shut_ & 2) != 0 ? kEnd : 0); }
   uint64_t arrived() const {
     int queued = 0;
     pollfd p{fd_, POLLRDHUP, 0};
-    if (ioctl(fd_, FIONREAD, &queued) != 0 || poll(&p, 1, 0) < 0 || (p.revents & (POLLERR | POLLHUP)) != 0) return ~uint64_t{0};  // it is over
+    if (ioctl(fd_, FIONREAD, &queued) != 0 || poll(&p, 1, 0) < 0 || (p.revents & (POLLERR | POLLHUP)) != 0) return kOver;
     return received_ + uint64_t(queued) + ((p.revents & POLLRDHUP) != 0 ? kEnd : 0);
   }
 

@@ -23,11 +23,11 @@ enum class Order : uint32_t {
   kConnect,  // to the target's listener of this kind
   kListen,   // likewise the other way round; then kAccept
   kAccept,
-  kAct,   // one operation, as the bytes say
-  kPing,   // a byte
-  kGreet,  // a byte, and waits for one
+  kAct,      // one operation, as the bytes say
+  kPing,     // a byte
+  kGreet,    // a byte, and waits for one
   kArrived,  // the answer is Player::arrived()
-  kEnd,   // of the connection
+  kEnd,      // of the connection
 };
 
 // A word that one side changes and the other waits for, asleep if that takes long.
